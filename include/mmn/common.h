@@ -36,7 +36,8 @@ MMN_BEGIN_DECLS
  * Context: any, also from callbacks and signal handlers.
  * Return: a constant string such as "0.1.0".
  */
-MMN_PUBLIC const char *mmn_version(void);
+MMN_PUBLIC
+const char *mmn_version(void);
 
 MMN_END_DECLS
 
