@@ -114,7 +114,7 @@ struct mmn_device {
  * Return: 0; -EINVAL (alignment, empty, no or unknown access); -EFAULT
  * (nothing mapped there, or memory this kind of device cannot hold);
  * -ENOMEM, -ENOSPC (no room in the device); -EDQUOT (more pinned memory than
- * the process may have).
+ * the process may have); -ESTALE (in a fork child).
  */
 MMN_PUBLIC
 MMN_MUST_CHECK int mmn_device_map(struct mmn_device *device, uintptr_t start,
@@ -149,7 +149,8 @@ void mmn_device_unmap_finish(struct mmn_device_map *map);
  * Context: any thread but invalidation callbacks.
  * Return: 0, and @transfer->done will be called; or an error, and it will
  * not: -EINVAL (outside the map, access not allowed), -ESTALE (the map is being
- * taken away), -EBUSY (the device's queue is full: poll and try again).
+ * taken away, or this is a fork child), -EBUSY (the device's queue is full: poll
+ * and try again).
  */
 MMN_PUBLIC
 MMN_MUST_CHECK int mmn_device_submit(struct mmn_device_transfer *transfer);
@@ -172,6 +173,61 @@ int mmn_device_poll(struct mmn_device *device);
  */
 MMN_PUBLIC
 void mmn_device_destroy(struct mmn_device *device);
+
+/* ------------------------------------------------------------------ */
+/* The software device                                                */
+/* ------------------------------------------------------------------ */
+
+/**
+ * struct mmn_soft_config - how to set up a software device
+ * @size: sizeof(struct mmn_soft_config)
+ * @flags: 0
+ * @queue_depth: transfers accepted and not yet done; 0 means 1024
+ * @reserved: 0
+ * @transfer_ns: each transfer takes at least this long, to act a slow device
+ */
+struct mmn_soft_config {
+	uint32_t size;
+	uint32_t flags;
+	uint32_t queue_depth;
+	uint32_t reserved;
+	uint64_t transfer_ns;
+};
+
+/**
+ * mmn_soft_device_create - a page-table walker in software
+ * @config: may be NULL
+ * @ret_device: the device
+ *
+ * For tests, and for machines without io_uring.  A map holds references to the
+ * physical pages that were there when it was made (they sit in a pipe,
+ * vmsplice(2)), and transfers read those pages, not the addresses: an entry that
+ * should have been torn down shows old contents.  Pages of writable private
+ * mappings are made the process's own first, so that a later write does not
+ * replace them.
+ *
+ * MMN_DEVICE_WRITE works on shared mappings only (memfd, shared files, shared
+ * anonymous memory), through a second mapping of the same object; elsewhere
+ * map() says -EFAULT.
+ *
+ * One thread per device does all the work, with all signals blocked and with a
+ * descriptor table of its own: the process's other threads do not see its
+ * descriptors, cannot close them, and fork children do not inherit them.  One
+ * descriptor per 64 pages.  The references do not keep pages from being swapped
+ * out: without swap, or with locked memory, a map is exact.
+ *
+ * A transfer that waits in the queue when its map is taken away is done with
+ * -ESTALE.  Copying from or to a bad @buffer gives -EFAULT.
+ *
+ * Context: may sleep; not from callbacks.
+ * Return: 0; -EINVAL, -E2BIG (@config); -ENOMEM; -EAGAIN (no thread to be
+ * had); -EPERM (the kernel refuses a descriptor table of its own); -ESTALE (in a
+ * fork child).
+ */
+MMN_PUBLIC
+MMN_MUST_CHECK int
+mmn_soft_device_create(const struct mmn_soft_config *config,
+		       struct mmn_device **ret_device);
 
 MMN_END_DECLS
 
