@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef MMN_BASE_CONTEXT_H
+#define MMN_BASE_CONTEXT_H
+/*
+ * What the calling thread is in the middle of.
+ *
+ * One object per thread in initial-exec TLS: usable in every thread at every
+ * moment (also those that were not made by pthread_create() of this process's
+ * libc, as long as they have a TLS), with no allocation and no call.  Only the
+ * thread itself touches it; a signal handler that interrupts the thread leaves
+ * it as it found it, because everything here nests.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/atomic.h"
+#include "config.h"
+
+struct mmn_mutex;
+
+/* Where a lock was taken. */
+struct mmn_site {
+	const char *file;
+	uint32_t line;
+};
+
+#define MMN_SITE()                                                        \
+	__extension__({                                                   \
+		static const struct mmn_site site_ = { __FILE__, __LINE__ }; \
+		&site_;                                                   \
+	})
+
+struct mmn_held_lock {
+	const struct mmn_mutex *lock;
+	const struct mmn_site *site;
+};
+
+/*
+ * struct mmn_callback_frame - one callback of a subscriber is running
+ *
+ * On the stack of whoever calls it, from mmn_context_enter_callback() to
+ * mmn_context_leave_callback().
+ */
+struct mmn_callback_frame {
+	struct mmn_callback_frame *outer;
+	const void *sub;
+	/* This one or one around it may not sleep. */
+	bool nonblocking;
+};
+
+#define MMN_MAX_HELD_LOCKS 12
+
+struct mmn_context {
+	/* Innermost callback, NULL outside of callbacks. */
+	struct mmn_callback_frame *callback;
+	/* Changes this thread has opened and not ended. */
+	uint32_t open_changes;
+	/* A report is being made: what the handler does is not judged. */
+	bool reporting;
+#if MMN_SELFCHECK
+	uint32_t nr_held;
+	struct mmn_held_lock held[MMN_MAX_HELD_LOCKS];
+#endif
+};
+
+extern __thread struct mmn_context mmn_context
+	__attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+/* A name for the calling thread that no other living thread has. */
+static inline const void *mmn_context_self(void)
+{
+	return &mmn_context;
+}
+
+static inline void mmn_context_enter_callback(struct mmn_callback_frame *frame,
+					      const void *sub, bool blockable)
+{
+	struct mmn_callback_frame *outer = mmn_context.callback;
+
+	frame->outer = outer;
+	frame->sub = sub;
+	frame->nonblocking = !blockable || (outer && outer->nonblocking);
+	/* A signal handler must not find a frame that is half filled in. */
+	mmn_barrier();
+	mmn_context.callback = frame;
+}
+
+static inline void mmn_context_leave_callback(struct mmn_callback_frame *frame)
+{
+	mmn_context.callback = frame->outer;
+	mmn_barrier();
+}
+
+static inline bool mmn_context_in_callback(void)
+{
+	return mmn_context.callback != NULL;
+}
+
+static inline bool mmn_context_in_nonblocking_callback(void)
+{
+	return mmn_context.callback && mmn_context.callback->nonblocking;
+}
+
+static inline bool mmn_context_in_callback_of(const void *sub)
+{
+	const struct mmn_callback_frame *frame;
+
+	for (frame = mmn_context.callback; frame; frame = frame->outer)
+		if (frame->sub == sub)
+			return true;
+	return false;
+}
+
+/*
+ * Changes of this thread.  One that is ended by another thread is not known
+ * here: who needs that compares mmn_context_self() of the opener, kept in the
+ * change, with its own.
+ */
+static inline void mmn_context_change_opened(void)
+{
+	mmn_context.open_changes++;
+}
+
+static inline void mmn_context_change_closed(void)
+{
+	if (mmn_context.open_changes)
+		mmn_context.open_changes--;
+}
+
+static inline uint32_t mmn_context_open_changes(void)
+{
+	return mmn_context.open_changes;
+}
+
+#endif

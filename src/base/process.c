@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/process.h"
+
+#include <pthread.h>
+#include <sys/mman.h>
+
+#include "base/syscall.h"
+
+#define PAGE_BYTES 65536 /* the largest page of any supported machine */
+
+static uint32_t boot_word = MMN_PROCESS_MAGIC;
+uint32_t *mmn_process_word = &boot_word;
+
+/*
+ * In the child of a kernel without MADV_WIPEONFORK.  A pointer that is NULL
+ * elsewhere keeps the common case free of fork handlers.
+ */
+static void disown_child(void)
+{
+	/* relaxed: the child has one thread */
+	mmn_store_relaxed(mmn_process_word, 0);
+}
+
+/* First of all constructors that may ask for a priority (101). */
+__attribute__((constructor(101))) static void mark_owner(void)
+{
+	uint32_t *word;
+	long page;
+
+	page = mmn_syscall6(__NR_mmap, 0, PAGE_BYTES, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (mmn_syscall_failed(page))
+		goto fallback;
+	if (mmn_syscall3(__NR_madvise, page, PAGE_BYTES, MADV_WIPEONFORK)) {
+		mmn_syscall2(__NR_munmap, page, PAGE_BYTES);
+		goto fallback;
+	}
+	word = (uint32_t *)page;
+	*word = MMN_PROCESS_MAGIC;
+	mmn_process_word = word;
+	return;
+
+fallback:
+	pthread_atfork(NULL, NULL, disown_child);
+}

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef MMN_BASE_RCU_H
+#define MMN_BASE_RCU_H
+/*
+ * Read-copy-update: the only file that knows liburcu.
+ *
+ * A reader may follow a published pointer inside a read section; a writer that
+ * has unpublished it may free the object after a grace period.
+ *
+ *	CPU0: reader                       CPU1: writer
+ *
+ *	mmn_rcu_read_lock()
+ *	p = mmn_rcu_dereference(slot)
+ *	                                   old = slot
+ *	                                   mmn_rcu_publish(slot, new)
+ *	use *p                             mmn_rcu_synchronize()   waits
+ *	mmn_rcu_read_unlock()                                      returns
+ *	                                   free(old)
+ *
+ * Threads are registered on their first read section (the memb flavour needs
+ * that) and leave when they end.  The first read section of a thread uses the
+ * heap; inside a callback or a signal handler use sections only in threads that
+ * had one before.
+ *
+ * ThreadSanitizer does not see liburcu's grace periods (Debian's 0.13 is not
+ * annotated).  They are told to it here: what a reader did before
+ * read_unlock() happens before what follows synchronize() and before deferred
+ * functions.  A removed grace period or a relaxed publication is still found.
+ */
+#include <stdbool.h>
+
+#include <urcu/urcu-memb.h>
+
+#include "base/atomic.h"
+#include "base/compiler.h"
+
+#if MMN_TSAN
+void __tsan_acquire(void *token);
+void __tsan_release(void *token);
+extern char mmn_rcu_token __attribute__((visibility("hidden")));
+#define mmn_rcu_tsan_acquire() __tsan_acquire(&mmn_rcu_token)
+#define mmn_rcu_tsan_release() __tsan_release(&mmn_rcu_token)
+#else
+#define mmn_rcu_tsan_acquire() ((void)0)
+#define mmn_rcu_tsan_release() ((void)0)
+#endif
+
+extern __thread bool mmn_rcu_registered
+	__attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+void mmn_rcu_register_thread(void);
+
+/* Sections nest.  Inside one: no synchronize(), no waiting for others. */
+static inline void mmn_rcu_read_lock(void)
+{
+	if (unlikely(!mmn_rcu_registered))
+		mmn_rcu_register_thread();
+	urcu_memb_read_lock();
+}
+
+static inline void mmn_rcu_read_unlock(void)
+{
+	mmn_rcu_tsan_release();
+	urcu_memb_read_unlock();
+}
+
+/*
+ * pair(rcu_publish): release, with the acquire in mmn_rcu_dereference().
+ * Without it a reader follows the pointer to an object that is not filled in.
+ */
+#define mmn_rcu_publish(slot, pointer) mmn_store_release(&(slot), (pointer))
+
+/*
+ * pair(rcu_publish): acquire, with the release in mmn_rcu_publish().  Without
+ * it the object may be read before the pointer to it.  (Consume would do; every
+ * compiler treats it as acquire.)
+ */
+#define mmn_rcu_dereference(slot) mmn_load_acquire(&(slot))
+
+/*
+ * mmn_rcu_synchronize - wait until every read section that has begun is over
+ *
+ * Context: may sleep; not in a read section, not in callbacks.
+ */
+void mmn_rcu_synchronize(void);
+
+struct mmn_rcu_head {
+	struct rcu_head head;
+	void (*function)(struct mmn_rcu_head *head);
+};
+
+/*
+ * mmn_rcu_defer - call @function(@head) after a grace period, in another thread
+ *
+ * Context: any but signal handlers and callbacks; the first call of the process
+ * starts a thread.
+ */
+void mmn_rcu_defer(struct mmn_rcu_head *head,
+		   void (*function)(struct mmn_rcu_head *head));
+
+/*
+ * mmn_rcu_barrier - wait until everything deferred so far has been called
+ *
+ * Context: may sleep; not in a read section, not in deferred functions.
+ */
+void mmn_rcu_barrier(void);
+
+#endif

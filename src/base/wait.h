@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef MMN_BASE_WAIT_H
+#define MMN_BASE_WAIT_H
+/*
+ * Sleep until a word changes.
+ *
+ * The word is the condition: whoever changes it wakes afterwards.  Nothing here
+ * orders memory; the caller reads the word again with the order it needs.
+ */
+#include <stdint.h>
+#include <time.h>
+
+/*
+ * mmn_wait_on - sleep while *@word is @seen
+ * @deadline: CLOCK_MONOTONIC, absolute; NULL for ever
+ *
+ * Also returns for signals and for no reason: look at the word again.
+ * Context: may sleep; errno is not touched.
+ * Return: 0, or -ETIMEDOUT when the deadline has passed.
+ */
+int mmn_wait_on(uint32_t *word, uint32_t seen, const struct timespec *deadline);
+
+/*
+ * mmn_wake - wake up to @nr threads that sleep on @word
+ *
+ * Context: any, also signal handlers.
+ * Return: how many were woken.
+ */
+int mmn_wake(uint32_t *word, int nr);
+
+#endif
