@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Why the searches are right, in one place.
+ *
+ * First overlap in a subtree.  Let A be the nodes with last >= start, in key
+ * order.  An overlap is a node of A with node.start <= last; starts ascend with
+ * the keys, so if the first node of A is too far right, all are.  The first node
+ * of A is found by max_last alone, with no way back: go left if the left
+ * subtree's max_last >= start, else take this node if its last >= start, else go
+ * right.
+ *
+ * Next overlap above a cursor.  The keys above the cursor are, in ascending
+ * order from the end of the search path for the cursor back to the root: each
+ * path node with a key above it, followed by that node's right subtree.  The
+ * smallest overlap is therefore in the *deepest* group that has a node with
+ * last >= start: if that node starts too far right, so do all that follow.  So
+ * the way down remembers the last such group, and one search in it decides.
+ *
+ * Both go down once: O(height), and T4 bounds the height by 1.44 log2(n + 2).
+ * Insert and remove recurse over the same height: 64 levels hold more nodes than
+ * there is memory.
+ */
+#include "tree/itree.h"
+
+#include "base/bug.h"
+
+static uint32_t height_of(const struct itree_node *node)
+{
+	return node ? node->height : 0;
+}
+
+static bool reaches(const struct itree_node *node, uintptr_t start)
+{
+	return node && node->max_last >= start;
+}
+
+static bool key_above(const struct itree_node *node, uintptr_t start,
+		      uint64_t birth)
+{
+	if (node->start != start)
+		return node->start > start;
+	return node->birth > birth;
+}
+
+static bool node_below(const struct itree_node *a, const struct itree_node *b)
+{
+	return key_above(b, a->start, a->birth);
+}
+
+/* Establishes T3 and T5 for @node from its children. */
+static void update(struct itree_node *node)
+{
+	const struct itree_node *left = node->left;
+	const struct itree_node *right = node->right;
+	uint32_t left_height = height_of(left);
+	uint32_t right_height = height_of(right);
+
+	node->height =
+		1 + (left_height > right_height ? left_height : right_height);
+	node->max_last = node->last;
+	if (left && left->max_last > node->max_last)
+		node->max_last = left->max_last;
+	if (right && right->max_last > node->max_last)
+		node->max_last = right->max_last;
+}
+
+/*
+ *	      b                  a
+ *	     / \                / \
+ *	    a   Z   rotate     X   b
+ *	   / \       -->          / \
+ *	  X   Y     right        Y   Z
+ */
+static struct itree_node *rotate_right(struct itree_node *b)
+{
+	struct itree_node *a = b->left;
+
+	b->left = a->right;
+	a->right = b;
+	update(b);
+	update(a);
+	return a;
+}
+
+static struct itree_node *rotate_left(struct itree_node *a)
+{
+	struct itree_node *b = a->right;
+
+	a->right = b->left;
+	b->left = a;
+	update(a);
+	update(b);
+	return b;
+}
+
+/*
+ * T3 to T5 hold in both subtrees, whose heights differ by at most 2: makes them
+ * hold for the whole, whose new root is returned.
+ */
+static struct itree_node *rebalance(struct itree_node *node)
+{
+	uint32_t left = height_of(node->left);
+	uint32_t right = height_of(node->right);
+
+	if (left > right + 1) {
+		if (height_of(node->left->left) < height_of(node->left->right))
+			node->left = rotate_left(node->left);
+		return rotate_right(node);
+	}
+	if (right > left + 1) {
+		if (height_of(node->right->right) <
+		    height_of(node->right->left))
+			node->right = rotate_right(node->right);
+		return rotate_left(node);
+	}
+	update(node);
+	return node;
+}
+
+static struct itree_node *insert_below(struct itree_node *root,
+				       struct itree_node *node)
+{
+	if (!root)
+		return node;
+	if (node_below(node, root))
+		root->left = insert_below(root->left, node);
+	else
+		root->right = insert_below(root->right, node);
+	return rebalance(root);
+}
+
+static bool contains(const struct itree *tree, uintptr_t start, uint64_t birth,
+		     const struct itree_node **ret_node)
+{
+	const struct itree_node *at = tree->root;
+
+	while (at && (at->start != start || at->birth != birth))
+		at = key_above(at, start, birth) ? at->left : at->right;
+	if (at)
+		*ret_node = at;
+	return at;
+}
+
+void itree_insert(struct itree *tree, struct itree_node *node)
+{
+	const struct itree_node *twin;
+
+	mmn_bug_on(node->start > node->last, "a range ends before it starts");
+	mmn_bug_on(contains(tree, node->start, node->birth, &twin),
+		   "a key is inserted twice");
+	node->left = NULL;
+	node->right = NULL;
+	update(node);
+	tree->root = insert_below(tree->root, node);
+	tree->nr++;
+}
+
+/* Takes the smallest node out of a subtree; returns what is left of it. */
+static struct itree_node *detach_first(struct itree_node *root,
+				       struct itree_node **ret_first)
+{
+	if (!root->left) {
+		*ret_first = root;
+		return root->right;
+	}
+	root->left = detach_first(root->left, ret_first);
+	return rebalance(root);
+}
+
+static struct itree_node *remove_below(struct itree_node *root,
+				       const struct itree_node *node)
+{
+	struct itree_node *next;
+	struct itree_node *right;
+
+	if (root == node) {
+		if (!root->right)
+			return root->left;
+		right = detach_first(root->right, &next);
+		next->right = right;
+		next->left = root->left;
+		return rebalance(next);
+	}
+	if (node_below(node, root))
+		root->left = remove_below(root->left, node);
+	else
+		root->right = remove_below(root->right, node);
+	return rebalance(root);
+}
+
+void itree_remove(struct itree *tree, struct itree_node *node)
+{
+	const struct itree_node *found = NULL;
+
+	if (!contains(tree, node->start, node->birth, &found) ||
+	    found != node) {
+		mmn_bug("a node is removed from a tree it is not in");
+		return;
+	}
+	tree->root = remove_below(tree->root, node);
+	tree->nr--;
+}
+
+/* See the head of the file. */
+static struct itree_node *first_in(struct itree_node *root, uintptr_t start,
+				   uintptr_t last)
+{
+	while (root) {
+		if (reaches(root->left, start))
+			root = root->left;
+		else if (root->last >= start)
+			return root->start <= last ? root : NULL;
+		else
+			root = reaches(root->right, start) ? root->right : NULL;
+	}
+	return NULL;
+}
+
+struct itree_node *itree_first_overlap(const struct itree *tree,
+				       uintptr_t start, uintptr_t last)
+{
+	return first_in(tree->root, start, last);
+}
+
+/* See the head of the file. */
+struct itree_node *itree_next_overlap(const struct itree *tree,
+				      uintptr_t cursor_start,
+				      uint64_t cursor_birth, uintptr_t start,
+				      uintptr_t last)
+{
+	struct itree_node *at = tree->root;
+	struct itree_node *group = NULL;
+
+	while (at) {
+		if (!key_above(at, cursor_start, cursor_birth)) {
+			at = at->right;
+			continue;
+		}
+		if (at->last >= start || reaches(at->right, start))
+			group = at;
+		at = at->left;
+	}
+	if (!group)
+		return NULL;
+	if (group->last >= start)
+		return group->start <= last ? group : NULL;
+	return first_in(group->right, start, last);
+}
+
+struct itree_node *itree_first(const struct itree *tree)
+{
+	struct itree_node *node = tree->root;
+
+	while (node && node->left)
+		node = node->left;
+	return node;
+}
+
+struct itree_node *itree_next(const struct itree *tree,
+			      const struct itree_node *node)
+{
+	return itree_next_overlap(tree, node->start, node->birth, 0,
+				  UINTPTR_MAX);
+}
+
+struct itree_node *itree_last(const struct itree *tree)
+{
+	struct itree_node *node = tree->root;
+
+	while (node && node->right)
+		node = node->right;
+	return node;
+}
+
+bool itree_hull(const struct itree *tree, uintptr_t *ret_lo, uintptr_t *ret_hi)
+{
+	if (!tree->root)
+		return false;
+	*ret_lo = itree_first(tree)->start;
+	*ret_hi = tree->root->max_last;
+	return true;
+}
+
+/*
+ * T1 to T5 in a subtree whose keys must lie strictly between those of @low and
+ * @high (NULL: no bound).  Adds the nodes to *@nr.
+ */
+static bool check_below(const struct itree_node *node,
+			const struct itree_node *low,
+			const struct itree_node *high, size_t *nr)
+{
+	struct itree_node fresh;
+	uint32_t left;
+	uint32_t right;
+
+	if (!node)
+		return true;
+	if (!check_below(node->left, low, node, nr) ||
+	    !check_below(node->right, node, high, nr))
+		return false;
+	++*nr;
+	left = height_of(node->left);
+	right = height_of(node->right);
+	fresh = *node;
+	update(&fresh);
+	return node->start <= node->last &&			 /* T1 */
+	       (!low || node_below(low, node)) &&		 /* T2 */
+	       (!high || node_below(node, high)) &&		 /* T2 */
+	       node->height == fresh.height &&			 /* T3 */
+	       left <= right + 1 && right <= left + 1 &&	 /* T4 */
+	       node->max_last == fresh.max_last;		 /* T5 */
+}
+
+bool itree_check(const struct itree *tree)
+{
+	size_t nr = 0;
+
+	return check_below(tree->root, NULL, NULL, &nr) &&
+	       nr == tree->nr; /* T6 */
+}
