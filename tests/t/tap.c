@@ -41,8 +41,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <mmn/debug.h>
+
 #include "base/atomic.h"
-#include "config.h"
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || \
@@ -331,7 +332,7 @@ void t_may_keep_open(unsigned int count, const char *why)
 
 void t_need_selfcheck(void)
 {
-	if (!MMN_SELFCHECK)
+	if (!mmn_debug_is_enabled())
 		t_skip("only selfcheck builds report misuse");
 }
 
@@ -364,6 +365,11 @@ void t_bug_report(const char *text)
 		return;
 	}
 	t_fail("misuse reported: %s", text);
+}
+
+static void hear_report(const struct mmn_debug_report *report)
+{
+	t_bug_report(report->text);
 }
 
 static void check_bugs(void)
@@ -549,6 +555,7 @@ static void run_body(const struct t_test *test)
 	snapshot_descriptors(&descriptors_before);
 	if (maps_are_checked())
 		snapshot_ranges(&ranges_before);
+	mmn_debug_set_handler(hear_report);
 	test->run();
 	if (getpid() != test_process) {
 		/* A child that the test forked came back through it. */
