@@ -8,13 +8,32 @@
 
 #define PAGE_BYTES 65536 /* the largest page of any supported machine */
 
-static uint32_t boot_word = MMN_PROCESS_MAGIC;
+#define FIRST_GENERATION 1u
+
+static uint32_t boot_word = FIRST_GENERATION;
 uint32_t *mmn_process_word = &boot_word;
 
-/*
- * In the child of a kernel without MADV_WIPEONFORK.  A pointer that is NULL
- * elsewhere keeps the common case free of fork handlers.
- */
+/* atomic: the highest generation of this process and its ancestors */
+static uint32_t last_generation = FIRST_GENERATION;
+
+uint32_t mmn_process_adopt(void)
+{
+	uint32_t generation = mmn_process_generation();
+	uint32_t fresh;
+
+	if (likely(generation))
+		return generation;
+	/*
+	 * relaxed: the number is all there is.  It is taken before it is in
+	 * use, so a fork in between cannot give it away a second time.
+	 */
+	fresh = mmn_fetch_add_relaxed(&last_generation, 1) + 1;
+	if (mmn_cmpxchg_relaxed(mmn_process_word, &generation, fresh))
+		return fresh;
+	return generation;
+}
+
+/* In the child, on kernels without MADV_WIPEONFORK. */
 static void disown_child(void)
 {
 	/* relaxed: the child has one thread */
@@ -36,7 +55,7 @@ __attribute__((constructor(101))) static void mark_owner(void)
 		goto fallback;
 	}
 	word = (uint32_t *)page;
-	*word = MMN_PROCESS_MAGIC;
+	*word = FIRST_GENERATION;
 	mmn_process_word = word;
 	return;
 
