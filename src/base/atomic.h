@@ -23,6 +23,16 @@
 #define mmn_store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
 #define mmn_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
 
+/*
+ * One order over all of these: of two threads that each store one word and then
+ * load the other's, one sees the store.  ThreadSanitizer understands them.
+ */
+#define mmn_load_seq_cst(p) __atomic_load_n((p), __ATOMIC_SEQ_CST)
+#define mmn_store_seq_cst(p, v) __atomic_store_n((p), (v), __ATOMIC_SEQ_CST)
+#define mmn_cmpxchg_seq_cst(p, expected, v)                                    \
+	__atomic_compare_exchange_n((p), (expected), (v), 0, __ATOMIC_SEQ_CST, \
+				    __ATOMIC_RELAXED)
+
 #define mmn_xchg_relaxed(p, v) __atomic_exchange_n((p), (v), __ATOMIC_RELAXED)
 #define mmn_xchg_acquire(p, v) __atomic_exchange_n((p), (v), __ATOMIC_ACQUIRE)
 #define mmn_xchg_release(p, v) __atomic_exchange_n((p), (v), __ATOMIC_RELEASE)

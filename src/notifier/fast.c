@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The way of a change that nobody cares about.
+ *
+ * Event sources call this in the middle of foreign code: this file is compiled
+ * with general registers only, and calls nothing outside of it: no libc, no
+ * lock, no system call, no thread-local storage.
+ *
+ * The race it has to win is the one against an insert over the same range:
+ *
+ *	CPU0: mmn_invalidate_open()       CPU1: insert, S held
+ *
+ *	[W] slot = desc                   [W] hull = wider
+ *	MB                                MB
+ *	[R] hull                          [R] slot
+ *
+ * Not both may read what was there before.  If CPU0 sees the new hull it goes
+ * on to mmn_invalidate_notify(), waits for S, and finds the subscription in the
+ * tree.  If CPU1 sees the slot it counts the change as open on the new
+ * subscription, whose readers then wait for its end.
+ */
+#include "base/probe.h"
+#include "notifier/state.h"
+
+void mmn_invalidate_desc_init(struct mmn_invalidate_desc *desc,
+			      struct mmn_state *state, uint32_t event,
+			      uintptr_t start, uintptr_t last)
+{
+	struct change *change = change_of(desc);
+
+	desc->state = state;
+	desc->start = start;
+	desc->last = last;
+	desc->event = event;
+	desc->flags = MMN_INVALIDATE_BLOCKABLE;
+	desc->owner = NULL;
+	list_init(&change->link);
+	change->id = 0;
+	change->opener = NULL;
+	change->phase = PHASE_READY;
+	change->slot = NO_SLOT;
+	change->classic_told = false;
+}
+
+/*
+ * Threads come back to the slot they had last: descriptors of one thread lie on
+ * its stack, so their addresses differ from those of another thread in the upper
+ * bits.
+ */
+static uint32_t home_slot(const struct mmn_invalidate_desc *desc)
+{
+	uint64_t page = (uintptr_t)desc >> 14;
+
+	return (uint32_t)((page * UINT64_C(0x9e3779b97f4a7c15)) >> 59) %
+	       NR_SLOTS;
+}
+
+static uint32_t claim_slot(struct mmn_state *state,
+			   struct mmn_invalidate_desc *desc)
+{
+	uint32_t home = home_slot(desc);
+	uint32_t n, i;
+
+	for (n = 0; n < NR_SLOTS; n++) {
+		uintptr_t *word, free = 0;
+
+		i = (home + n) % NR_SLOTS;
+		word = &state->slots[i].word;
+		/* relaxed: a guess, the exchange decides */
+		if (mmn_load_relaxed(word))
+			continue;
+		/*
+		 * pair(open_insert): the opener's store, with the loads of the
+		 * slots in hold_slot().  Without it an insert finds the slot
+		 * free, this change finds the old hull, and readers of the new
+		 * subscription do not wait.
+		 */
+		if (mmn_cmpxchg_seq_cst(word, &free, (uintptr_t)desc))
+			return i;
+	}
+	return NO_SLOT;
+}
+
+static bool hull_overlaps(const struct mmn_state *state, uintptr_t start,
+			  uintptr_t last)
+{
+	/*
+	 * pair(open_insert): the opener's loads, with the stores in
+	 * set_hull().  Without it they are satisfied before the slot is
+	 * visible, and a change and an insert miss each other.
+	 */
+	return mmn_load_seq_cst(&state->hull_lo) <= last &&
+	       mmn_load_seq_cst(&state->hull_hi) >= start;
+}
+
+bool mmn_invalidate_open(struct mmn_invalidate_desc *desc)
+{
+	struct change *change = change_of(desc);
+	struct mmn_state *state = desc->state;
+
+	/* mmn_invalidate_notify() finds out what is wrong. */
+	if (unlikely(!state || desc->start > desc->last ||
+		     change->phase != PHASE_READY))
+		return true;
+	change->slot = NO_SLOT;
+	change->classic_told = false;
+	change->phase = PHASE_OPEN;
+	if (unlikely(!state_is_live(state)))
+		return false;
+	change->slot = claim_slot(state, desc);
+	MMN_PROBE(change_open, desc, desc->start, desc->last, desc->event);
+	if (unlikely(change->slot == NO_SLOT))
+		return true;
+	return hull_overlaps(state, desc->start, desc->last);
+}
+
+bool mmn_invalidate_close(struct mmn_invalidate_desc *desc)
+{
+	struct change *change = change_of(desc);
+	uintptr_t open = (uintptr_t)desc;
+
+	if (unlikely(change->phase != PHASE_OPEN &&
+		     change->phase != PHASE_TOLD))
+		return false;
+	if (unlikely(!state_is_live(desc->state)))
+		goto closed;
+	if (change->slot == NO_SLOT)
+		return false;
+	/*
+	 * pair(close_insert): release, with the loads of the slots in
+	 * hold_slot().  Without it an insert finds the slot free, lets its
+	 * readers go, and they see the memory as it was before the change.
+	 * pair(slot_restore): acquire, with the release in restore_slot().
+	 * Without it an insert may still read the descriptor afterwards.
+	 */
+	if (!mmn_cmpxchg_acq_rel(&desc->state->slots[change->slot].word, &open,
+				 0))
+		return false;
+	MMN_PROBE(change_close, desc, desc->start, desc->last);
+closed:
+	change->slot = NO_SLOT;
+	change->opener = NULL;
+	change->phase = PHASE_READY;
+	return true;
+}
+
+bool mmn_state_has_subscriptions(const struct mmn_state *state)
+{
+	/* relaxed: a hint, by contract */
+	return state_is_live(state) &&
+	       mmn_load_relaxed(&state->hull_lo) <=
+		       mmn_load_relaxed(&state->hull_hi);
+}

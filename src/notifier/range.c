@@ -1,0 +1,684 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Range subscriptions: insert and remove, the read side, and the walk that
+ * calls them back.
+ */
+#include "notifier/state.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/inject.h"
+#include "base/probe.h"
+#include "base/time.h"
+#include "base/wait.h"
+
+int mmn_range_last(uintptr_t start, size_t length, uintptr_t *ret_last)
+{
+	if (!length)
+		return -EINVAL;
+	if (length - 1 > UINTPTR_MAX - start)
+		return -EOVERFLOW;
+	*ret_last = start + (length - 1);
+	return 0;
+}
+
+/* ------------------------------------------------------------------ */
+/* Init                                                               */
+/* ------------------------------------------------------------------ */
+
+static bool ops_are_valid(const struct mmn_range_ops *ops)
+{
+	if (!ops)
+		return false;
+	if (ops->invalidate)
+		return !ops->invalidate_start && !ops->invalidate_finish;
+	return ops->invalidate_start && ops->invalidate_finish;
+}
+
+static bool lock_is_valid(const struct mmn_driver_lock *lock)
+{
+	switch (lock->kind) {
+	case MMN_DRIVER_LOCK_NONE:
+		return true;
+	case MMN_DRIVER_LOCK_MUTEX:
+	case MMN_DRIVER_LOCK_RWLOCK:
+		return lock->lock;
+	case MMN_DRIVER_LOCK_PREDICATE:
+		return lock->is_held;
+	default:
+		return false;
+	}
+}
+
+/* openat2()'s rule: what a shorter one lacks is 0, what we do not know must be. */
+static int read_config(struct mmn_range_config *copy,
+		       const struct mmn_range_config *config)
+{
+	size_t known = sizeof(*copy), i;
+
+	if (!config || config->size < offsetof(struct mmn_range_config, lock))
+		return -EINVAL;
+	if (config->size < known)
+		known = config->size;
+	for (i = known; i < config->size; i++)
+		if (((const char *)config)[i])
+			return -E2BIG;
+	memset(copy, 0, sizeof(*copy));
+	memcpy(copy, config, known);
+	return 0;
+}
+
+int mmn_range_subscription_init(struct mmn_range_subscription *public_sub,
+				const struct mmn_range_config *public_config)
+{
+	struct range_sub *sub = range_of(public_sub);
+	struct mmn_range_config config;
+	int ret;
+
+	if (!sub)
+		return -EINVAL;
+	ret = read_config(&config, public_config);
+	if (ret)
+		return ret;
+	if (config.flags || !ops_are_valid(config.ops) ||
+	    !lock_is_valid(&config.lock))
+		return -EINVAL;
+	memset(sub, 0, sizeof(*sub));
+	sub->ops = config.ops;
+	sub->lock = config.lock;
+	sub->owner = config.owner;
+	sub->generation = mmn_process_generation();
+	sub->status = SUB_IDLE;
+	return 0;
+}
+
+/* ------------------------------------------------------------------ */
+/* Insert                                                             */
+/* ------------------------------------------------------------------ */
+
+/* The count a subscription starts with: the changes open over it. */
+static uint32_t count_open_changes(struct mmn_state *state,
+				   const struct range_sub *sub)
+{
+	struct change *change;
+	uint32_t nr = 0;
+
+	list_for_each (change, &state->changes, link) {
+		const struct mmn_invalidate_desc *desc = desc_of(change);
+
+		if (change_overlaps(desc, sub->node.start, sub->node.last) &&
+		    range_cares(sub, desc))
+			nr++;
+	}
+	return nr;
+}
+
+/*
+ * The order matters: first the hull, then the slots, see mmn_invalidate_open().
+ * The birth is given after the changes found in the slots got their ids, so that
+ * they count as older: they are waited for, but do not call back.
+ */
+static void link_range(struct mmn_state *state, struct range_sub *sub)
+{
+	state_widen_hull(state, sub->node.start, sub->node.last);
+	state_adopt_slots(state, sub->node.start, sub->node.last);
+	sub->node.birth = new_id(state);
+	itree_insert(&state->tree, &sub->node);
+	/*
+	 * relaxed, both: nobody reads them before the caller has published the
+	 * subscription, and whoever ends a change takes S first
+	 */
+	mmn_store_relaxed(&sub->open,
+			  OPEN_ONE * count_open_changes(state, sub));
+	mmn_store_relaxed(&sub->seq, sub->node.birth);
+}
+
+static int insert_locked(struct mmn_state *state, struct range_sub *sub,
+			 uintptr_t start, uintptr_t last)
+{
+	if (state->released)
+		return -EINVAL;
+	sub->state = mmn_state_get(state);
+	sub->generation = state->generation;
+	sub->node.start = start;
+	sub->node.last = last;
+	link_range(state, sub);
+	MMN_PROBE(range_insert, sub, start, last, sub->node.birth);
+	return 0;
+}
+
+int mmn_range_subscription_insert(struct mmn_range_subscription *public_sub,
+				  struct mmn_state *state, uintptr_t start,
+				  uintptr_t last)
+{
+	struct range_sub *sub = range_of(public_sub);
+	uint32_t status = SUB_IDLE;
+	struct mmn_sigmask saved;
+	int ret;
+
+	if (!sub || !state || last < start)
+		return -EINVAL;
+	if (!state_is_live(state))
+		return -ESTALE;
+	/*
+	 * pair(range_status): acquire, with the release in give_back() when it
+	 * was inserted before.  Without it what was last written then may land
+	 * in its next life.
+	 */
+	if (!mmn_cmpxchg_acquire(&sub->status, &status, SUB_BUSY))
+		return status >= SUB_BUSY && status <= SUB_DEFERRED ? -EEXIST
+								    : -EINVAL;
+	state_lock(state, &saved);
+	ret = insert_locked(state, sub, start, last);
+	/*
+	 * pair(range_status): release, with the acquire in claim_removal().
+	 * Without it a remover may not see the state it has to lock.
+	 */
+	mmn_store_release(&sub->status, ret ? SUB_IDLE : SUB_INSERTED);
+	state_unlock(state, &saved);
+	return ret;
+}
+
+/* ------------------------------------------------------------------ */
+/* Remove                                                             */
+/* ------------------------------------------------------------------ */
+
+/*
+ * One remover wins before any lock is taken: the loser must not touch the state,
+ * which may be gone with the last of its references.
+ */
+static bool claim_removal(struct range_sub *sub, uint32_t status)
+{
+	uint32_t inserted = SUB_INSERTED;
+
+	/*
+	 * pair(range_status): acquire, with the release in
+	 * mmn_range_subscription_insert().  Without it sub->state is not there.
+	 */
+	return mmn_cmpxchg_acquire(&sub->status, &inserted, status);
+}
+
+/* Nobody sleeps on a subscription that is gone; S held. */
+static void dismiss_readers(struct range_sub *sub)
+{
+	uint32_t open;
+
+	/*
+	 * relaxed: readers that see the old one are caught when they retry;
+	 * callbacks that still run put no other in its place
+	 */
+	mmn_store_relaxed(&sub->seq, 0);
+	/*
+	 * pair(open_count): release, with the acquire in read_begin().  Without
+	 * it a reader that was woken may read the old sequence once more.
+	 */
+	open = mmn_xchg_release(&sub->open, 0);
+	if (!(open & OPEN_WAITER))
+		return;
+	mmn_bug_on(true, "a subscription is removed while a reader sleeps in "
+			 "read_begin");
+	mmn_wake(&sub->open, INT32_MAX);
+}
+
+static void unlink_range(struct mmn_state *state, struct range_sub *sub)
+{
+	itree_remove(&state->tree, &sub->node);
+	state_update_hull(state);
+	dismiss_readers(sub);
+	MMN_PROBE(range_remove, sub, sub->node.start, sub->node.last);
+}
+
+/* The object is its owner's again.  Nothing of it may be touched afterwards. */
+static void give_back(struct range_sub *sub)
+{
+	/*
+	 * pair(range_status): release, with the acquire in
+	 * mmn_range_subscription_insert().  Without it the next life may see
+	 * writes of this one.
+	 */
+	mmn_store_release(&sub->status, SUB_IDLE);
+}
+
+static void wait_idle(struct mmn_state *state, struct range_sub *sub,
+		      struct mmn_sigmask *saved)
+{
+	uint32_t running;
+
+	/* relaxed: S is held whenever it is changed */
+	while ((running = mmn_load_relaxed(&sub->running))) {
+		state_unlock(state, saved);
+		mmn_wait_on(&sub->running, running, NULL);
+		state_lock(state, saved);
+	}
+}
+
+int mmn_range_subscription_remove(struct mmn_range_subscription *public_sub)
+{
+	struct range_sub *sub = range_of(public_sub);
+	struct mmn_sigmask saved;
+	struct mmn_state *state;
+
+	if (!sub)
+		return -ENOENT;
+	if (mmn_context_in_callback()) {
+		mmn_bug("remove in a callback: use remove_deferred");
+		return -EDEADLK;
+	}
+	if (!claim_removal(sub, SUB_LEAVING))
+		return -ENOENT;
+	state = sub->state;
+	if (!range_is_live(sub)) {
+		give_back(sub);
+		return 0;
+	}
+	state_lock(state, &saved);
+	unlink_range(state, sub);
+	wait_idle(state, sub, &saved);
+	give_back(sub);
+	state_unlock(state, &saved);
+	mmn_state_put(state);
+	return 0;
+}
+
+/* The last one has left a subscription that is removed for good; S dropped. */
+static void release_range(struct range_sub *sub)
+{
+	const struct mmn_range_ops *ops = sub->ops;
+	struct mmn_state *state = sub->state;
+
+	give_back(sub);
+	ops->release(public_range(sub));
+	mmn_state_put(state);
+}
+
+int mmn_range_subscription_remove_deferred(
+	struct mmn_range_subscription *public_sub)
+{
+	struct range_sub *sub = range_of(public_sub);
+	struct mmn_sigmask saved;
+	struct mmn_state *state;
+	bool idle;
+
+	if (!sub)
+		return -ENOENT;
+	/* relaxed: whoever may call this knows that it was inserted */
+	if (mmn_load_relaxed(&sub->status) == SUB_INSERTED &&
+	    !sub->ops->release)
+		return -EINVAL;
+	if (!claim_removal(sub, SUB_DEFERRED))
+		return -ENOENT;
+	state = sub->state;
+	if (!range_is_live(sub))
+		return 0;
+	state_lock(state, &saved);
+	unlink_range(state, sub);
+	/* relaxed: S is held */
+	idle = !mmn_load_relaxed(&sub->running);
+	state_unlock(state, &saved);
+	if (idle)
+		release_range(sub);
+	return 0;
+}
+
+uintptr_t mmn_range_subscription_start(const struct mmn_range_subscription *sub)
+{
+	return range_of(sub)->node.start;
+}
+
+uintptr_t mmn_range_subscription_last(const struct mmn_range_subscription *sub)
+{
+	return range_of(sub)->node.last;
+}
+
+/* ------------------------------------------------------------------ */
+/* The read side                                                      */
+/* ------------------------------------------------------------------ */
+
+/*
+ * One look.  True, and the sequence, when nothing is open.
+ *
+ *	CPU0: a change                    CPU1: read_begin
+ *
+ *	open++			(a)
+ *	callback: seq = id	(b)
+ *	                                  [R] seq
+ *	memory changes		(c)
+ *	open--			(d)
+ *	                                  [R] open == 0
+ *
+ * The reader that got (b) sees (a) or something later, so it waits for (d), and
+ * then it sees (c).  The one that got an older sequence is told to start over.
+ * Reading open first would lose: 0 from before (a), the sequence from after (b).
+ */
+static bool read_begin(const struct range_sub *sub, uint64_t *seq,
+		       uint32_t *open)
+{
+	/*
+	 * pair(range_seq): acquire, with the release in mmn_range_set_seq().
+	 * Without it the count may be one from before the change whose sequence
+	 * this is, and what is read in the section one from before its end.
+	 */
+	*seq = mmn_load_acquire(&sub->seq);
+	/*
+	 * pair(open_count): acquire, with the release in uncount_range().
+	 * Without it the reader sees memory as it was before the change.
+	 */
+	*open = mmn_load_acquire(&sub->open);
+	return *open < OPEN_ONE || !*seq;
+}
+
+#if MMN_SELFCHECK
+/* The sleep that would never end. */
+static void check_own_change(const struct range_sub *sub)
+{
+	struct mmn_sigmask saved;
+	bool own;
+
+	if (mmn_context_in_callback())
+		return;
+	state_lock(sub->state, &saved);
+	/* relaxed: S is held, and the caller keeps it inserted */
+	own = mmn_load_relaxed(&sub->status) == SUB_INSERTED &&
+	      state_thread_has_change(sub->state, sub->node.start,
+				      sub->node.last);
+	state_unlock(sub->state, &saved);
+	mmn_bug_on(own, "read_begin inside an own change over the range");
+}
+#else
+static void check_own_change(const struct range_sub *sub)
+{
+	(void)sub;
+}
+#endif
+
+/* Sleep until the count may have moved; -ETIMEDOUT, or 0 to look again. */
+static int read_wait(struct range_sub *sub, uint32_t open,
+		     const struct timespec *deadline)
+{
+	/*
+	 * relaxed: the bit asks for a wake-up only; the count is read again
+	 * with its order
+	 */
+	if (!(open & OPEN_WAITER) &&
+	    !mmn_cmpxchg_relaxed(&sub->open, &open, open | OPEN_WAITER))
+		return 0;
+	MMN_PROBE(read_wait, sub, open);
+	return mmn_wait_on(&sub->open, open | OPEN_WAITER, deadline);
+}
+
+static int read_begin_until(const struct range_sub *sub,
+			    const struct timespec *deadline, uint64_t *ret_seq)
+{
+	bool checked = false;
+	uint32_t open;
+	uint64_t seq;
+	int ret = 0;
+
+	/* One more look after the time is over: success is never a time-out. */
+	while (!read_begin(sub, &seq, &open)) {
+		if (ret)
+			return ret;
+		if (!checked)
+			check_own_change(sub);
+		checked = true;
+		ret = read_wait((struct range_sub *)sub, open, deadline);
+	}
+	*ret_seq = seq;
+	return 0;
+}
+
+uint64_t mmn_range_read_begin(const struct mmn_range_subscription *public_sub)
+{
+	const struct range_sub *sub = range_of(public_sub);
+	uint32_t open;
+	uint64_t seq;
+
+	mmn_bug_on(mmn_context_in_callback(), "read_begin in a callback");
+	if (unlikely(!range_is_live(sub)))
+		return 0;
+	if (likely(read_begin(sub, &seq, &open)))
+		return seq;
+	read_begin_until(sub, NULL, &seq);
+	return seq;
+}
+
+int mmn_range_read_begin_try(const struct mmn_range_subscription *public_sub,
+			     uint64_t *ret_seq)
+{
+	uint32_t open;
+	uint64_t seq;
+
+	if (unlikely(!range_is_live(range_of(public_sub))))
+		seq = 0;
+	else if (!read_begin(range_of(public_sub), &seq, &open))
+		return -EAGAIN;
+	*ret_seq = seq;
+	return 0;
+}
+
+int mmn_range_read_begin_timed(const struct mmn_range_subscription *public_sub,
+			       uint64_t deadline_ns, uint64_t *ret_seq)
+{
+	struct timespec deadline = mmn_timespec(deadline_ns);
+
+	mmn_bug_on(mmn_context_in_callback(), "read_begin in a callback");
+	if (unlikely(!range_is_live(range_of(public_sub)))) {
+		*ret_seq = 0;
+		return 0;
+	}
+	return read_begin_until(range_of(public_sub), &deadline, ret_seq);
+}
+
+static bool seq_moved(const struct range_sub *sub, uint64_t seq)
+{
+	/* relaxed: the driver's lock orders it; without that it is a hint */
+	return mmn_load_relaxed(&sub->seq) != seq || !seq ||
+	       !range_is_live(sub);
+}
+
+bool mmn_range_read_retry(const struct mmn_range_subscription *public_sub,
+			  uint64_t seq)
+{
+	const struct range_sub *sub = range_of(public_sub);
+
+	mmn_bug_on(!mmn_driver_lock_is_held(&sub->lock),
+		   "read_retry without the driver's lock");
+	if (MMN_INJECT(MMN_INJECT_RETRY_SKIP))
+		return false;
+	if (MMN_INJECT(MMN_INJECT_RETRY))
+		return true;
+	return seq_moved(sub, seq);
+}
+
+bool mmn_range_check_retry(const struct mmn_range_subscription *sub,
+			   uint64_t seq)
+{
+	return seq_moved(range_of(sub), seq);
+}
+
+void mmn_range_set_seq(struct mmn_range_subscription *public_sub,
+		       uint64_t cur_seq)
+{
+	struct range_sub *sub = range_of(public_sub);
+	/* relaxed: only removal writes it without the driver's lock */
+	uint64_t seq = mmn_load_relaxed(&sub->seq);
+
+	mmn_bug_on(!mmn_driver_lock_is_held_exclusive(&sub->lock),
+		   "set_seq without the driver's lock");
+	if (MMN_INJECT(MMN_INJECT_SEQ_SKIP))
+		return;
+	/*
+	 * A subscription that was removed meanwhile keeps its 0.
+	 *
+	 * pair(range_seq): release, with the acquire in read_begin().  Without
+	 * it a reader may get this sequence together with a count from before
+	 * the change, and read in the middle of it.
+	 */
+	if (seq)
+		mmn_cmpxchg_release(&sub->seq, &seq, cur_seq);
+}
+
+/* ------------------------------------------------------------------ */
+/* The walk                                                           */
+/* ------------------------------------------------------------------ */
+
+/*
+ * struct walk - one change on its way along the subscriptions
+ *
+ * S is held in between and dropped around each callback.  What keeps the walk
+ * on its way is the key of the last subscription, not the node: that may be gone
+ * by then.  What keeps the subscription is its running count.
+ */
+struct walk {
+	struct mmn_state *state;
+	struct mmn_invalidate_desc *desc;
+	uint64_t id;
+	bool blockable;
+	struct mmn_range_finish *first;
+	struct mmn_range_finish **end;
+};
+
+static void call_begins(struct range_sub *sub)
+{
+	/* relaxed: under S; atomic for the sleep in wait_idle() */
+	mmn_store_relaxed(&sub->running, sub->running + 1);
+}
+
+/* S is held; it is dropped for the release. */
+static void call_ends(struct walk *walk, struct range_sub *sub)
+{
+	uint32_t running = sub->running - 1;
+	/* relaxed: a remover that has come to S is seen through S */
+	uint32_t status = mmn_load_relaxed(&sub->status);
+
+	/* relaxed: under S; atomic for the sleep in wait_idle() */
+	mmn_store_relaxed(&sub->running, running);
+	if (status == SUB_LEAVING)
+		mmn_wake(&sub->running, 1);
+	/* seq is 0: the remover has unlinked it and saw it running */
+	if (status == SUB_DEFERRED && !running &&
+	    !mmn_load_relaxed(&sub->seq)) {
+		struct mmn_callback_frame frame;
+
+		state_drop(walk->state);
+		mmn_context_enter_callback(&frame, NULL, walk->blockable);
+		release_range(sub);
+		mmn_context_leave_callback(&frame);
+		state_relock(walk->state);
+	}
+}
+
+static bool call_op(struct walk *walk, struct range_sub *sub,
+		    struct mmn_range_finish **finish)
+{
+	if (MMN_INJECT(MMN_INJECT_REFUSE) && !walk->blockable)
+		return false;
+	if (sub->ops->invalidate)
+		return sub->ops->invalidate(public_range(sub), walk->desc,
+					    walk->id);
+	return sub->ops->invalidate_start(public_range(sub), walk->desc,
+					  walk->id, finish);
+}
+
+/* First pass of one subscriber; S dropped. */
+static bool call_range(struct walk *walk, struct range_sub *sub,
+		       struct mmn_range_finish **ret_finish)
+{
+	struct mmn_range_finish *finish = NULL;
+	struct mmn_callback_frame frame;
+	bool accepted;
+
+	if (mmn_context_in_callback_of(sub)) {
+		mmn_bug("a change over a range whose callback makes it");
+		return true;
+	}
+	mmn_bug_on(walk->blockable &&
+			   mmn_driver_lock_is_surely_held(&sub->lock),
+		   "a change is made with the lock of its subscriber held");
+	MMN_INJECT_PAUSE();
+	mmn_context_enter_callback(&frame, sub, walk->blockable);
+	accepted = call_op(walk, sub, &finish);
+	mmn_context_leave_callback(&frame);
+	MMN_PROBE(range_called, sub, walk->desc, walk->id, accepted);
+	if (accepted) {
+		*ret_finish = finish;
+		return true;
+	}
+	mmn_bug_on(walk->blockable, "a change that may sleep was refused");
+	return walk->blockable;
+}
+
+/* First pass over all; S held. */
+static bool walk_starts(struct walk *walk)
+{
+	uintptr_t start = walk->desc->start, last = walk->desc->last;
+	struct itree_node *node;
+
+	node = itree_first_overlap(&walk->state->tree, start, last);
+	while (node) {
+		struct range_sub *sub = range_of_node(node);
+		uintptr_t cursor_start = node->start;
+		uint64_t cursor_birth = node->birth;
+
+		if (range_cares(sub, walk->desc) &&
+		    id_before(sub->node.birth, walk->id)) {
+			struct mmn_range_finish *finish = NULL;
+			bool accepted;
+
+			call_begins(sub);
+			state_drop(walk->state);
+			accepted = call_range(walk, sub, &finish);
+			state_relock(walk->state);
+			if (finish) {
+				finish->sub = public_range(sub);
+				finish->next = NULL;
+				*walk->end = finish;
+				walk->end = &finish->next;
+			} else {
+				call_ends(walk, sub);
+			}
+			if (!accepted)
+				return false;
+		}
+		node = itree_next_overlap(&walk->state->tree, cursor_start,
+					  cursor_birth, start, last);
+	}
+	return true;
+}
+
+/* Second pass, in the order of the first; S held. */
+static void walk_finishes(struct walk *walk)
+{
+	while (walk->first) {
+		struct mmn_range_finish *finish = walk->first;
+		struct range_sub *sub = range_of(finish->sub);
+		struct mmn_callback_frame frame;
+
+		/* the object is the subscriber's again once it is called */
+		walk->first = finish->next;
+		state_drop(walk->state);
+		mmn_context_enter_callback(&frame, sub, walk->blockable);
+		sub->ops->invalidate_finish(finish);
+		mmn_context_leave_callback(&frame);
+		state_relock(walk->state);
+		call_ends(walk, sub);
+	}
+}
+
+bool ranges_tell(struct mmn_state *state, struct mmn_invalidate_desc *desc,
+		 uint64_t id)
+{
+	struct walk walk = {
+		.state = state,
+		.desc = desc,
+		.id = id,
+		.blockable = mmn_invalidate_is_blockable(desc),
+	};
+	bool accepted;
+
+	walk.end = &walk.first;
+	accepted = walk_starts(&walk);
+	walk_finishes(&walk);
+	return accepted;
+}

@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One address space: its lock, its references, its end.
+ */
+#include "notifier/state.h"
+
+#include <errno.h>
+
+#include "base/arena.h"
+#include "base/inject.h"
+#include "base/probe.h"
+
+static bool hull_is_right(struct mmn_state *state)
+{
+	uintptr_t lo, hi;
+
+	if (state->nr_watching)
+		return state->hull_lo == 0 && state->hull_hi == UINTPTR_MAX;
+	if (!itree_hull(&state->tree, &lo, &hi))
+		return state->hull_lo > state->hull_hi;
+	return state->hull_lo == lo && state->hull_hi == hi;
+}
+
+static uint32_t count_open(struct mmn_state *state, struct range_sub *sub)
+{
+	struct change *change;
+	uint32_t nr = 0;
+
+	list_for_each (change, &state->changes, link)
+		if (change_overlaps(desc_of(change), sub->node.start,
+				    sub->node.last) &&
+		    range_cares(sub, desc_of(change)))
+			nr++;
+	return nr;
+}
+
+/* Checking costs its square: only small states are checked in full. */
+#define CHECKED_NODES 16
+
+static bool counts_are_right(struct mmn_state *state)
+{
+	struct itree_node *node;
+
+	if (state->tree.nr > CHECKED_NODES)
+		return true;
+	itree_for_each (node, &state->tree) {
+		struct range_sub *sub = range_of_node(node);
+
+		/* relaxed: the count moves under the lock only */
+		if (mmn_load_relaxed(&sub->open) / OPEN_ONE !=
+		    count_open(state, sub))
+			return false;
+	}
+	return itree_check(&state->tree);
+}
+
+static bool lists_are_in_order(struct mmn_state *state)
+{
+	uint64_t last_id = 0, last_birth = 0;
+	struct classic_sub *classic;
+	struct change *change;
+
+	list_for_each (change, &state->changes, link) {
+		if (!change->id || (last_id && !id_before(last_id, change->id)))
+			return false;
+		last_id = change->id;
+	}
+	list_for_each (classic, &state->classics, link) {
+		if (last_birth && !id_before(last_birth, classic->birth))
+			return false;
+		last_birth = classic->birth;
+	}
+	return true;
+}
+
+bool state_check(struct mmn_state *state)
+{
+	return (state->next_seq & 1) && hull_is_right(state) &&
+	       lists_are_in_order(state) && counts_are_right(state);
+}
+
+void state_relock(struct mmn_state *state) MMN_NO_LOCK_ANALYSIS
+{
+	mmn_mutex_lock(&state->lock);
+}
+
+void state_drop(struct mmn_state *state) MMN_NO_LOCK_ANALYSIS
+{
+	mmn_check(state_check(state));
+	mmn_mutex_unlock(&state->lock);
+}
+
+void state_lock(struct mmn_state *state, struct mmn_sigmask *saved)
+{
+	mmn_signals_block(saved);
+	state_relock(state);
+}
+
+void state_unlock(struct mmn_state *state, const struct mmn_sigmask *saved)
+{
+	state_drop(state);
+	mmn_signals_restore(saved);
+}
+
+static void set_hull(struct mmn_state *state, uintptr_t lo, uintptr_t hi)
+{
+	/*
+	 * pair(open_insert): the insert's stores, with the loads in
+	 * hull_overlaps().  Without it state_adopt_slots() may look at the
+	 * slots before a change that opens now can see the wider hull.
+	 */
+	if (lo != state->hull_lo)
+		mmn_store_seq_cst(&state->hull_lo, lo);
+	/*
+	 * pair(open_insert): the same, with hull_overlaps(), for the upper end.
+	 * Without it as above.
+	 */
+	if (hi != state->hull_hi)
+		mmn_store_seq_cst(&state->hull_hi, hi);
+}
+
+void state_update_hull(struct mmn_state *state)
+{
+	uintptr_t lo = UINTPTR_MAX, hi = 0;
+
+	if (state->nr_watching) {
+		lo = 0;
+		hi = UINTPTR_MAX;
+	} else {
+		itree_hull(&state->tree, &lo, &hi);
+	}
+	set_hull(state, lo, hi);
+}
+
+void state_widen_hull(struct mmn_state *state, uintptr_t start, uintptr_t last)
+{
+	set_hull(state, start < state->hull_lo ? start : state->hull_lo,
+		 last > state->hull_hi ? last : state->hull_hi);
+}
+
+static void count_change(struct mmn_state *state,
+			 const struct mmn_invalidate_desc *desc)
+{
+	struct itree_node *node;
+
+	itree_for_each_overlap (node, &state->tree, desc->start, desc->last) {
+		struct range_sub *sub = range_of_node(node);
+
+		/*
+		 * relaxed: a reader that must see it has read the sequence that
+		 * the callback stores later; see mmn_range_set_seq()
+		 */
+		if (range_cares(sub, desc))
+			mmn_fetch_add_relaxed(&sub->open, OPEN_ONE);
+	}
+}
+
+void change_register(struct mmn_state *state, struct mmn_invalidate_desc *desc)
+{
+	struct change *change = change_of(desc);
+
+	change->id = new_id(state);
+	list_add_tail(&change->link, &state->changes);
+	count_change(state, desc);
+}
+
+/* Take a slot away from its owner for a moment; NULL when it is free. */
+static struct mmn_invalidate_desc *hold_slot(struct slot *slot)
+{
+	for (;;) {
+		/*
+		 * pair(open_insert): the insert's loads, with the store in
+		 * claim_slot().  Without it the change there is not seen.
+		 * pair(close_insert): acquire, with the release in
+		 * mmn_invalidate_close().  Without it readers of the new
+		 * subscription see old memory.
+		 */
+		uintptr_t word = mmn_load_seq_cst(&slot->word);
+
+		if (!word)
+			return NULL;
+		/*
+		 * pair(open_insert): acquire, with the store in claim_slot().
+		 * Without it the range in the descriptor is not yet there.
+		 */
+		if (mmn_cmpxchg_acquire(&slot->word, &word, word | SLOT_HELD))
+			return (struct mmn_invalidate_desc *)word;
+	}
+}
+
+static void restore_slot(struct slot *slot, uintptr_t word)
+{
+	/*
+	 * pair(slot_restore): release, with the acquire in
+	 * mmn_invalidate_close().  Without it the owner may reuse the
+	 * descriptor's memory while the holder of the slot still reads it.
+	 */
+	mmn_store_release(&slot->word, word);
+}
+
+void state_adopt_slots(struct mmn_state *state, uintptr_t start, uintptr_t last)
+{
+	uint32_t i;
+
+	for (i = 0; i < NR_SLOTS; i++) {
+		struct slot *slot = &state->slots[i];
+		struct mmn_invalidate_desc *desc = hold_slot(slot);
+		bool adopt;
+
+		if (!desc)
+			continue;
+		MMN_INJECT_PAUSE();
+		adopt = change_overlaps(desc, start, last);
+		if (adopt)
+			change_register(state, desc);
+		restore_slot(slot, adopt ? 0 : (uintptr_t)desc);
+	}
+}
+
+static bool is_own_change(struct mmn_invalidate_desc *desc, uintptr_t start,
+			  uintptr_t last)
+{
+	return change_of(desc)->opener == mmn_context_self() &&
+	       change_overlaps(desc, start, last);
+}
+
+bool state_thread_has_change(struct mmn_state *state, uintptr_t start,
+			     uintptr_t last)
+{
+	struct change *change;
+	bool own = false;
+	uint32_t i;
+
+	list_for_each (change, &state->changes, link)
+		own |= is_own_change(desc_of(change), start, last);
+	for (i = 0; i < NR_SLOTS && !own; i++) {
+		struct mmn_invalidate_desc *desc = hold_slot(&state->slots[i]);
+
+		if (!desc)
+			continue;
+		own = is_own_change(desc, start, last);
+		restore_slot(&state->slots[i], (uintptr_t)desc);
+	}
+	return own;
+}
+
+int mmn_state_create(struct mmn_state **ret_state)
+{
+	struct mmn_state *state;
+	void *block;
+
+	/* The arena aligns to less than a cache line. */
+	block = mmn_callback_zalloc(sizeof(*state) + CACHE_LINE);
+	if (!block)
+		return -ENOMEM;
+	state = (struct mmn_state *)(((uintptr_t)block + CACHE_LINE - 1) &
+				     ~(uintptr_t)(CACHE_LINE - 1));
+	state->block = block;
+	state->generation = mmn_process_adopt();
+	classics_adopt(state->generation);
+	state->refs = 1;
+	state->next_seq = 1;
+	mmn_mutex_init(&state->lock, MMN_RANK_STATE);
+	mmn_mutex_init(&state->get_lock, MMN_RANK_SUBSCRIBE);
+	list_init(&state->changes);
+	list_init(&state->classics);
+	itree_init(&state->tree);
+	state->hull_lo = UINTPTR_MAX;
+	state->hull_hi = 0;
+	*ret_state = state;
+	return 0;
+}
+
+struct mmn_state *mmn_state_get(struct mmn_state *state)
+{
+	/* relaxed: the caller has a reference, which orders everything */
+	mmn_fetch_add_relaxed(&state->refs, 1);
+	return state;
+}
+
+static bool slots_are_free(const struct mmn_state *state)
+{
+	uint32_t i;
+
+	for (i = 0; i < NR_SLOTS; i++)
+		/* relaxed: nobody else has the state any more */
+		if (mmn_load_relaxed(&state->slots[i].word))
+			return false;
+	return true;
+}
+
+void mmn_state_put(struct mmn_state *state)
+{
+	/* A fork child's copy may have locks held by threads it has not. */
+	if (!state || !state_is_live(state))
+		return;
+	/*
+	 * pair(state_refs): release and acquire, with itself in
+	 * mmn_state_put() of other threads.  Without it memory is freed that
+	 * another thread still writes.
+	 */
+	if (mmn_fetch_sub_acq_rel(&state->refs, 1) != 1)
+		return;
+	mmn_bug_on(!list_is_empty(&state->changes) || !slots_are_free(state),
+		   "the last reference to a state is put inside a change");
+	mmn_mutex_fini(&state->get_lock);
+	mmn_mutex_fini(&state->lock);
+	mmn_callback_free(state->block);
+}
+
+int mmn_state_release(struct mmn_state *state)
+{
+	struct mmn_invalidate_desc desc;
+	struct mmn_sigmask saved;
+	bool again;
+
+	if (!state_is_live(state))
+		return 0;
+	mmn_bug_on(mmn_context_in_callback(),
+		   "mmn_state_release() in a callback");
+	state_lock(state, &saved);
+	again = state->released;
+	state->released = true;
+	if (again) {
+		state_unlock(state, &saved);
+		return -EALREADY;
+	}
+	mmn_invalidate_desc_init(&desc, state, MMN_EVENT_RELEASE, 0,
+				 UINTPTR_MAX);
+	change_of(&desc)->opener = mmn_context_self();
+	change_of(&desc)->phase = PHASE_TOLD;
+	change_register(state, &desc);
+	MMN_PROBE(state_release, state);
+	ranges_tell(state, &desc, change_of(&desc)->id);
+	state_unlock(state, &saved);
+
+	mmn_invalidate_end(&desc);
+
+	state_lock(state, &saved);
+	classics_release(state);
+	state_unlock(state, &saved);
+	return 0;
+}
