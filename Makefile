@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT
+# The short way; everything is done by meson. See README.md.
+
+BUILD ?= build
+PREFIX ?= /usr/local
+DESTDIR ?=
+# What `make run` runs: make run PROGRAM="perl script.pl"
+PROGRAM ?= python3 examples/memory-workout.py
+RUN_FLAGS ?= --seconds 5
+
+TESTLOG = $(BUILD)/meson-logs/testlog.json
+
+.PHONY: all deps build run check bench install clean help
+
+all: build
+
+help:
+	@echo 'make deps      install the packages that are missing (Debian)'
+	@echo 'make build     build the library and the mmn command in $(BUILD)/'
+	@echo 'make run       mirror a live python3 program, and report'
+	@echo '               (PROGRAM="..." for another one, RUN_FLAGS="...")'
+	@echo 'make check     build and run all tests'
+	@echo 'make bench     print the benchmarks, each a ratio in one process'
+	@echo 'make install   install below PREFIX=$(PREFIX), DESTDIR is honoured'
+	@echo 'make clean     remove $(BUILD)/'
+
+deps:
+	@scripts/deps.sh build check
+
+$(BUILD)/build.ninja:
+	@scripts/deps.sh build
+	@echo 'setting up $(BUILD)/'
+	@meson setup $(BUILD) >$(BUILD).log 2>&1 || { cat $(BUILD).log; exit 1; }
+	@rm -f $(BUILD).log
+
+build: $(BUILD)/build.ninja
+	@ninja -C $(BUILD) --quiet
+
+run: build
+	$(BUILD)/src/cmd/mmn run $(RUN_FLAGS) -- $(PROGRAM)
+
+check: deps build
+	@meson test -C $(BUILD) --no-rebuild --print-errorlogs; status=$$?; \
+	scripts/test-summary.py --list $(TESTLOG) && exit $$status
+
+bench: build
+	@meson test -C $(BUILD) --no-rebuild --benchmark --verbose --suite bench
+
+install: build
+	@meson configure $(BUILD) -Dprefix=$(abspath $(PREFIX))
+	@DESTDIR=$(DESTDIR) meson install -C $(BUILD) --quiet
+	@echo 'installed below $(DESTDIR)$(abspath $(PREFIX))'
+
+clean:
+	@rm -rf $(BUILD)

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef MMN_MMN_H
+#define MMN_MMN_H
+/* The whole interface. */
+#include <mmn/common.h>
+#include <mmn/debug.h>
+#include <mmn/device.h>
+#include <mmn/inject.h>
+#include <mmn/memory.h>
+#include <mmn/mirror.h>
+#include <mmn/notifier.h>
+
+#endif
