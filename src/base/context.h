@@ -22,13 +22,15 @@ struct mmn_mutex;
 /* Where a lock was taken. */
 struct mmn_site {
 	const char *file;
+	const char *function;
 	uint32_t line;
 };
 
-#define MMN_SITE()                                                        \
-	__extension__({                                                   \
-		static const struct mmn_site site_ = { __FILE__, __LINE__ }; \
-		&site_;                                                   \
+#define MMN_SITE()                                                         \
+	__extension__({                                                    \
+		static const struct mmn_site site_ = { __FILE__, __func__, \
+						       __LINE__ };         \
+		&site_;                                                    \
 	})
 
 struct mmn_held_lock {
@@ -84,10 +86,13 @@ static inline void mmn_context_enter_callback(struct mmn_callback_frame *frame,
 	/* A signal handler must not find a frame that is half filled in. */
 	mmn_barrier();
 	mmn_context.callback = frame;
+	/* The compiler knows that malloc() does not read it: ours does. */
+	mmn_barrier();
 }
 
 static inline void mmn_context_leave_callback(struct mmn_callback_frame *frame)
 {
+	mmn_barrier();
 	mmn_context.callback = frame->outer;
 	mmn_barrier();
 }
