@@ -21,15 +21,16 @@ MMN_BEGIN_DECLS
  * X(enumerator, name, what happens).  A new point goes at the end: the numbers
  * are part of the interface.
  */
-#define MMN_INJECT_POINTS(X)                                                   \
-	X(ALLOC, "alloc", "an allocation fails with -ENOMEM")                  \
-	X(REFUSE, "refuse", "a change that may not sleep is refused")          \
-	X(RETRY, "retry", "a read section is told to start over for nothing")  \
-	X(DELAY, "delay", "a pause at a place where threads race")             \
-	X(RETRY_SKIP, "retry-skip", "breaks: a collision is not reported")     \
-	X(SEQ_SKIP, "seq-skip", "breaks: set_seq does nothing")                \
-	X(EVENT_LOST, "event-lost", "breaks: a source drops a change")         \
-	X(END_EARLY, "end-early", "breaks: a change is closed before it is made")
+#define MMN_INJECT_POINTS(X)                                                  \
+	X(ALLOC, "alloc", "an allocation fails with -ENOMEM")                 \
+	X(REFUSE, "refuse", "a change that may not sleep is refused")         \
+	X(RETRY, "retry", "a read section is told to start over for nothing") \
+	X(DELAY, "delay", "a pause at a place where threads race")            \
+	X(RETRY_SKIP, "retry-skip", "breaks: a collision is not reported")    \
+	X(SEQ_SKIP, "seq-skip", "breaks: set_seq does nothing")               \
+	X(EVENT_LOST, "event-lost", "breaks: a source drops a change")        \
+	X(END_EARLY, "end-early",                                             \
+	  "breaks: a change is closed before it is made")
 
 #define MMN_INJECT_ENUM_(point, name, text) MMN_INJECT_##point,
 enum mmn_inject_point {

@@ -47,7 +47,7 @@ void mmn_callback_free(void *block);
  * @bytes: the sum of what the blocks will cost; each at most 32 KiB
  *
  * On return that much memory that no block has used yet is mapped and populated,
- * so that allocating it will not fail and will not enter the kernel.  Others may
+ * so that allocating it does not fail and does not enter the kernel.  Others may
  * allocate it first: it is not set aside for the caller.
  *
  * Context: any; enters the kernel.
@@ -64,6 +64,17 @@ MMN_MUST_CHECK int mmn_callback_reserve(size_t bytes);
  */
 MMN_PUBLIC
 size_t mmn_callback_footprint(void);
+
+/**
+ * mmn_callback_in_use - bytes that are allocated and not freed
+ *
+ * By cost, not by size: see the head of this file.
+ *
+ * Context: any.
+ * Return: bytes; the library's own use is included.
+ */
+MMN_PUBLIC
+size_t mmn_callback_in_use(void);
 
 MMN_END_DECLS
 

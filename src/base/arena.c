@@ -42,10 +42,15 @@
 #define CHUNK_SHIFT 20
 #define CHUNK_BYTES (UINT64_C(1) << CHUNK_SHIFT)
 #define NR_CHUNKS 4096
+#define ARENA_BYTES (NR_CHUNKS * CHUNK_BYTES)
 
 #define MIN_SHIFT 5
 #define MAX_SHIFT 15
+#define MAX_BLOCK (UINT64_C(1) << MAX_SHIFT)
+#define PAGE_BYTES UINT64_C(4096)
 #define NR_CLASSES (MAX_SHIFT - MIN_SHIFT + 1)
+
+#define HEADER_BYTES 16
 
 #define TOP_BITS 28
 #define TOP_MASK ((UINT64_C(1) << TOP_BITS) - 1)
@@ -76,7 +81,8 @@ struct header {
 	};
 };
 
-_Static_assert(sizeof(struct header) == 16, "documented cost of a block");
+_Static_assert(sizeof(struct header) == HEADER_BYTES,
+	       "documented cost of a block");
 
 /* atomic: NULL, then constant */
 static char *chunks[NR_CHUNKS];
@@ -86,29 +92,78 @@ static uint64_t frontier;
 static uint64_t tops[NR_CLASSES];
 /* atomic: bytes mapped */
 static uint64_t footprint;
+/* atomic: what the blocks that are handed out cost */
+static uint64_t in_use;
 
-static void *map_pages(uint64_t bytes, int more_flags)
+/*
+ * AddressSanitizer sees a block's exact size and its end; the leak sanitizer
+ * looks into blocks for pointers to the heap.
+ */
+#if MMN_ASAN
+void __asan_poison_memory_region(const volatile void *start, size_t size);
+void __asan_unpoison_memory_region(const volatile void *start, size_t size);
+void __lsan_register_root_region(const void *start, size_t size);
+void __lsan_unregister_root_region(const void *start, size_t size);
+
+static void watch_pages(void *pages, uint64_t bytes)
+{
+	__lsan_register_root_region(pages, bytes);
+}
+
+static void unwatch_pages(void *pages, uint64_t bytes)
+{
+	__lsan_unregister_root_region(pages, bytes);
+}
+
+static void allow_access(void *block, size_t size, uint64_t cost)
+{
+	__asan_poison_memory_region(block, cost - HEADER_BYTES);
+	__asan_unpoison_memory_region(block, size);
+}
+#else
+static void watch_pages(void *pages, uint64_t bytes)
+{
+	(void)pages;
+	(void)bytes;
+}
+
+static void unwatch_pages(void *pages, uint64_t bytes)
+{
+	(void)pages;
+	(void)bytes;
+}
+
+static void allow_access(void *block, size_t size, uint64_t cost)
+{
+	(void)block;
+	(void)size;
+	(void)cost;
+}
+#endif
+
+static void *map_pages(uint64_t bytes)
 {
 	long ret = mmn_syscall6(__NR_mmap, 0, bytes, PROT_READ | PROT_WRITE,
-				MAP_PRIVATE | MAP_ANONYMOUS | more_flags, -1,
-				0);
+				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (mmn_syscall_failed(ret))
 		return NULL;
 	/* relaxed: a count */
 	mmn_fetch_add_relaxed(&footprint, bytes);
+	watch_pages((void *)ret, bytes);
 	return (void *)ret;
 }
 
 static void unmap_pages(void *pages, uint64_t bytes)
 {
+	unwatch_pages(pages, bytes);
 	mmn_syscall2(__NR_munmap, pages, bytes);
 	/* relaxed: a count */
 	mmn_fetch_sub_relaxed(&footprint, bytes);
 }
 
-/* The chunk's memory; mapped by whoever needs it first. */
-static char *get_chunk(uint32_t nr, int more_flags)
+/* The memory of chunk @nr; mapped by whoever needs it first. */
+static char *get_chunk(uint32_t nr)
 {
 	char *found = NULL;
 	char *chunk;
@@ -117,7 +172,7 @@ static char *get_chunk(uint32_t nr, int more_flags)
 	chunk = mmn_load_relaxed(&chunks[nr]);
 	if (chunk)
 		return chunk;
-	chunk = map_pages(CHUNK_BYTES, more_flags);
+	chunk = map_pages(CHUNK_BYTES);
 	if (!chunk)
 		return NULL;
 	/* relaxed: as above */
@@ -137,10 +192,23 @@ static struct header *unit_header(uint32_t unit)
 	return (struct header *)(chunk + (position & (CHUNK_BYTES - 1)));
 }
 
+static uint64_t class_cost(uint32_t class)
+{
+	return UINT64_C(1) << (class + MIN_SHIFT);
+}
+
+/* Where the next block goes: no block crosses the end of a chunk. */
+static uint64_t place(uint64_t at, uint64_t bytes)
+{
+	uint64_t end = (at | (CHUNK_BYTES - 1)) + 1;
+
+	return end - at < bytes ? end : at;
+}
+
 /* A block that was never used. */
 static struct header *take_frontier(uint32_t class)
 {
-	uint64_t bytes = UINT64_C(1) << (class + MIN_SHIFT);
+	uint64_t bytes = class_cost(class);
 	struct header *header;
 	uint64_t position;
 	uint64_t at;
@@ -148,11 +216,10 @@ static struct header *take_frontier(uint32_t class)
 	/* relaxed: only says who owns which position */
 	at = mmn_load_relaxed(&frontier);
 	do {
-		/* Aligned to its size, so no block crosses chunks. */
-		position = (at + bytes - 1) & ~(bytes - 1);
-		if (position >> CHUNK_SHIFT >= NR_CHUNKS)
+		position = place(at, bytes);
+		if (position >= ARENA_BYTES)
 			return NULL;
-		if (!get_chunk((uint32_t)(position >> CHUNK_SHIFT), 0))
+		if (!get_chunk((uint32_t)(position >> CHUNK_SHIFT)))
 			return NULL;
 	} while (!mmn_cmpxchg_relaxed(&frontier, &at, position + bytes));
 
@@ -212,17 +279,20 @@ static struct header *pop(uint32_t class)
 
 static void *alloc_large(size_t size)
 {
-	uint64_t bytes = (uint64_t)size + sizeof(struct header);
+	uint64_t bytes;
 	struct header *header;
 
-	if (bytes < size || bytes > UINT64_MAX - 4095)
+	if (size > PTRDIFF_MAX)
 		return NULL;
-	bytes = (bytes + 4095) & ~UINT64_C(4095);
-	header = map_pages(bytes, 0);
+	bytes = (size + sizeof(*header) + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1);
+	header = map_pages(bytes);
 	if (!header)
 		return NULL;
 	header->state = STATE_LARGE;
 	header->length = bytes;
+	/* relaxed: a count */
+	mmn_fetch_add_relaxed(&in_use, bytes);
+	allow_access(header + 1, size, bytes);
 	return header + 1;
 }
 
@@ -231,8 +301,8 @@ static uint32_t class_of(size_t size)
 	size_t bytes = size + sizeof(struct header);
 	uint32_t class = 0;
 
-	while (((size_t)1 << (class + MIN_SHIFT)) < bytes)
-		class++;
+	while (class_cost(class) < bytes)
+		class ++;
 	return class;
 }
 
@@ -245,7 +315,7 @@ void *mmn_callback_alloc(size_t size)
 		return NULL;
 	if (!size)
 		size = 1;
-	if (size > ((size_t)1 << MAX_SHIFT) - sizeof(struct header))
+	if (size > MAX_BLOCK - sizeof(struct header))
 		return alloc_large(size);
 	class = class_of(size);
 	header = pop(class);
@@ -253,8 +323,10 @@ void *mmn_callback_alloc(size_t size)
 		header = take_frontier(class);
 	if (!header)
 		return NULL;
-	/* relaxed: the block is ours alone */
+	/* relaxed: the block is ours alone; a count */
 	mmn_store_relaxed(&header->state, STATE_USED);
+	mmn_fetch_add_relaxed(&in_use, class_cost(class));
+	allow_access(header + 1, size, class_cost(class));
 	return header + 1;
 }
 
@@ -271,13 +343,16 @@ void *mmn_callback_zalloc(size_t size)
 
 void mmn_callback_free(void *block)
 {
-	struct header *header = (struct header *)block - 1;
 	uint32_t used = STATE_USED;
+	struct header *header;
 
 	if (!block)
 		return;
+	header = (struct header *)block - 1;
 	/* relaxed: constant while the block is in use */
 	if (mmn_load_relaxed(&header->state) == STATE_LARGE) {
+		/* relaxed: a count */
+		mmn_fetch_sub_relaxed(&in_use, header->length);
 		unmap_pages(header, header->length);
 		return;
 	}
@@ -286,23 +361,79 @@ void mmn_callback_free(void *block)
 		mmn_bug("callback memory is freed twice, or never was ours");
 		return;
 	}
+	/* relaxed: a count */
+	mmn_fetch_sub_relaxed(&in_use, class_cost(header->class));
+	allow_access(block, 0, class_cost(header->class));
 	push(header);
+}
+
+/* Have the kernel put pages behind [@start, @start + @bytes). */
+static int populate(char *start, uint64_t bytes)
+{
+	uint64_t skew = (uintptr_t)start & (PAGE_BYTES - 1);
+	uint64_t i;
+	long ret;
+
+	start -= skew;
+	bytes += skew;
+	ret = mmn_syscall3(__NR_madvise, start, bytes, MADV_POPULATE_WRITE);
+	if (!ret)
+		return 0;
+	if (ret != -EINVAL)
+		return -ENOMEM;
+	/*
+	 * Before Linux 5.14.  Relaxed: changes nothing, so that whoever owns
+	 * the word meanwhile does not notice.
+	 */
+	for (i = 0; i < bytes; i += PAGE_BYTES)
+		mmn_fetch_or_relaxed((uint32_t *)(start + i), 0);
+	return 0;
+}
+
+/*
+ * How far the frontier may get, from @at, when blocks that cost @bytes together
+ * are taken: the end of each chunk may be lost to a block that does not fit.
+ */
+static uint64_t furthest(uint64_t at, uint64_t bytes)
+{
+	uint64_t loss = MAX_BLOCK - class_cost(0);
+
+	for (;;) {
+		uint64_t end = (at | (CHUNK_BYTES - 1)) + 1;
+		uint64_t room = end - at > loss ? end - at - loss : 0;
+
+		if (bytes <= room)
+			return at + bytes;
+		bytes -= room;
+		at = end;
+	}
 }
 
 int mmn_callback_reserve(size_t bytes)
 {
-	uint64_t first;
-	uint64_t nr;
-	uint64_t i;
+	uint64_t until;
+	uint64_t at;
 
-	if (bytes > NR_CHUNKS * CHUNK_BYTES)
+	if (MMN_INJECT(MMN_INJECT_ALLOC))
+		return -ENOMEM;
+	if (bytes > ARENA_BYTES)
 		return -ENOMEM;
 	/* relaxed: others may move it at any time, as documented */
-	first = mmn_load_relaxed(&frontier) >> CHUNK_SHIFT;
-	nr = (bytes + CHUNK_BYTES - 1) >> CHUNK_SHIFT;
-	for (i = first; i <= first + nr; i++)
-		if (i >= NR_CHUNKS || !get_chunk((uint32_t)i, MAP_POPULATE))
+	at = mmn_load_relaxed(&frontier);
+	until = furthest(at, bytes);
+	if (until > ARENA_BYTES)
+		return -ENOMEM;
+	while (at < until) {
+		uint64_t end = (at | (CHUNK_BYTES - 1)) + 1;
+		char *chunk = get_chunk((uint32_t)(at >> CHUNK_SHIFT));
+
+		if (end > until)
+			end = until;
+		if (!chunk ||
+		    populate(chunk + (at & (CHUNK_BYTES - 1)), end - at))
 			return -ENOMEM;
+		at = end;
+	}
 	return 0;
 }
 
@@ -310,4 +441,10 @@ size_t mmn_callback_footprint(void)
 {
 	/* relaxed: a count */
 	return mmn_load_relaxed(&footprint);
+}
+
+size_t mmn_callback_in_use(void)
+{
+	/* relaxed: a count */
+	return mmn_load_relaxed(&in_use);
 }

@@ -20,19 +20,18 @@ void mmn_bug_report(const char *file, uint32_t line, const char *function,
 
 #if MMN_SELFCHECK
 
-#define mmn_bug_on(cond, text)                                            \
-	do {                                                              \
-		if (unlikely(cond))                                       \
-			mmn_bug_report(__FILE__, __LINE__, __func__,      \
-				       (text));                           \
+#define mmn_bug_on(cond, text)                                                \
+	do {                                                                  \
+		if (unlikely(cond))                                           \
+			mmn_bug_report(__FILE__, __LINE__, __func__, (text)); \
 	} while (0)
 
 #else
 
-#define mmn_bug_on(cond, text)             \
-	do {                               \
-		if (0 && (cond))           \
-			(void)(text);      \
+#define mmn_bug_on(cond, text)        \
+	do {                          \
+		if (0 && (cond))      \
+			(void)(text); \
 	} while (0)
 
 #endif
@@ -41,7 +40,6 @@ void mmn_bug_report(const char *file, uint32_t line, const char *function,
 #define mmn_bug(text) mmn_bug_on(true, text)
 
 /* A numbered invariant, or an x_check() that stands for several. */
-#define mmn_check(invariant) \
-	mmn_bug_on(!(invariant), "invariant: " #invariant)
+#define mmn_check(invariant) mmn_bug_on(!(invariant), "invariant: " #invariant)
 
 #endif

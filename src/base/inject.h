@@ -20,17 +20,17 @@ extern uint64_t mmn_inject_armed __attribute__((visibility("hidden")));
 bool mmn_inject_fire(uint32_t point) __attribute__((cold));
 
 /* relaxed: a pass that misses the arming is one pass earlier */
-#define MMN_INJECT(point)                                               \
-	(unlikely(mmn_load_relaxed(&mmn_inject_armed) >> (point) & 1) && \
+#define MMN_INJECT(point)                                              \
+	(unlikely(mmn_load_relaxed(&mmn_inject_armed) >> (point)&1) && \
 	 mmn_inject_fire(point))
 
 void mmn_inject_pause(void) __attribute__((cold));
 
 /* Widen a race window: gives the processor away or sleeps some microseconds. */
-#define MMN_INJECT_PAUSE()                                \
-	do {                                              \
-		if (MMN_INJECT(MMN_INJECT_DELAY))         \
-			mmn_inject_pause();               \
+#define MMN_INJECT_PAUSE()                        \
+	do {                                      \
+		if (MMN_INJECT(MMN_INJECT_DELAY)) \
+			mmn_inject_pause();       \
 	} while (0)
 
 #endif

@@ -16,9 +16,9 @@ struct list_head {
 	struct list_head *prev;
 };
 
-#define LIST_HEAD_INIT(name)           \
-	{                              \
-		&(name), &(name)       \
+#define LIST_HEAD_INIT(name)     \
+	{                        \
+		&(name), &(name) \
 	}
 
 static inline void list_init(struct list_head *head)
@@ -85,11 +85,10 @@ static inline void list_splice_tail(struct list_head *from,
 	     pos = list_entry(pos->member.next, __typeof__(*pos), member))
 
 /* The same; @pos itself may be removed and freed in the body. */
-#define list_for_each_safe(pos, tmp, head, member)                          \
-	for (pos = list_entry((head)->next, __typeof__(*pos), member),      \
-	    tmp = list_entry(pos->member.next, __typeof__(*pos), member);   \
-	     &pos->member != (head);                                        \
-	     pos = tmp,                                                     \
+#define list_for_each_safe(pos, tmp, head, member)                        \
+	for (pos = list_entry((head)->next, __typeof__(*pos), member),    \
+	    tmp = list_entry(pos->member.next, __typeof__(*pos), member); \
+	     &pos->member != (head); pos = tmp,                           \
 	    tmp = list_entry(tmp->member.next, __typeof__(*pos), member))
 
 #endif

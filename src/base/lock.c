@@ -59,7 +59,8 @@ static bool report_first_time(const struct mmn_site *a,
 }
 
 static void report_two_places(const char *what, const struct mmn_site *new,
-			      uint32_t new_rank, const struct mmn_held_lock *old)
+			      uint32_t new_rank,
+			      const struct mmn_held_lock *old)
 {
 	struct mmn_text text;
 
@@ -79,18 +80,12 @@ static void report_two_places(const char *what, const struct mmn_site *new,
 	mmn_text_add(&text, " (rank ");
 	mmn_text_add_number(&text, old->lock->rank);
 	mmn_text_add(&text, ")");
-	mmn_bug_report(new->file, new->line, __func__, text.buffer);
+	mmn_bug_report(new->file, new->line, new->function, text.buffer);
 }
 
-static void report_callback(const char *what, const struct mmn_site *site)
+static void report_here(const char *text, const struct mmn_site *site)
 {
-	struct mmn_text text;
-
-	mmn_text_init(&text);
-	mmn_text_add(&text, what);
-	mmn_text_add(&text, ": at ");
-	mmn_text_add_place(&text, site->file, site->line);
-	mmn_bug_report(site->file, site->line, __func__, text.buffer);
+	mmn_bug_report(site->file, site->line, site->function, text);
 }
 
 static void check_order(const struct mmn_mutex *m, const struct mmn_site *site)
@@ -108,9 +103,8 @@ static void check_order(const struct mmn_mutex *m, const struct mmn_site *site)
 			report_two_places("lock order", site, m->rank, held);
 	}
 	if (m->rank < MMN_RANK_SHORT && mmn_context_in_nonblocking_callback())
-		report_callback("a blocking lock in a callback that must not "
-				"sleep",
-				site);
+		report_here("a blocking lock in a callback that must not sleep",
+			    site);
 }
 
 static void push_held(struct mmn_mutex *m, const struct mmn_site *site)
@@ -121,7 +115,7 @@ static void push_held(struct mmn_mutex *m, const struct mmn_site *site)
 	/* relaxed: read by others only to compare with themselves */
 	mmn_store_relaxed(&m->owner, mmn_context_self());
 	if (i == MMN_MAX_HELD_LOCKS) {
-		report_callback("too many locks are held at once", site);
+		report_here("too many locks are held at once", site);
 		return;
 	}
 	context->held[i].lock = m;
@@ -149,8 +143,8 @@ static void pop_held(struct mmn_mutex *m)
 	context->nr_held--;
 }
 
-void mmn_mutex_lock_at(struct mmn_mutex *m, const struct mmn_site *site)
-	MMN_NO_LOCK_ANALYSIS
+void mmn_mutex_lock_at(struct mmn_mutex *m,
+		       const struct mmn_site *site) MMN_NO_LOCK_ANALYSIS
 {
 	check_order(m, site);
 	pthread_mutex_lock(&m->mutex);
@@ -158,8 +152,8 @@ void mmn_mutex_lock_at(struct mmn_mutex *m, const struct mmn_site *site)
 }
 
 /* No order to check: who does not wait cannot deadlock. */
-bool mmn_mutex_trylock_at(struct mmn_mutex *m, const struct mmn_site *site)
-	MMN_NO_LOCK_ANALYSIS
+bool mmn_mutex_trylock_at(struct mmn_mutex *m,
+			  const struct mmn_site *site) MMN_NO_LOCK_ANALYSIS
 {
 	if (pthread_mutex_trylock(&m->mutex))
 		return false;
@@ -169,8 +163,10 @@ bool mmn_mutex_trylock_at(struct mmn_mutex *m, const struct mmn_site *site)
 
 void mmn_mutex_unlock(struct mmn_mutex *m) MMN_NO_LOCK_ANALYSIS
 {
-	mmn_bug_on(!mmn_mutex_is_held(m),
-		   "a lock is released by a thread that does not hold it");
+	if (!mmn_mutex_is_held(m)) {
+		mmn_bug("a lock is released by a thread that does not hold it");
+		return;
+	}
 	pop_held(m);
 	pthread_mutex_unlock(&m->mutex);
 }
@@ -187,7 +183,7 @@ void mmn_might_sleep_at(const struct mmn_site *site)
 	uint32_t i;
 
 	if (mmn_context_in_nonblocking_callback())
-		report_callback("sleeps in a callback that must not", site);
+		report_here("sleeps in a callback that must not", site);
 	for (i = 0; i < context->nr_held; i++)
 		if (context->held[i].lock->rank >= MMN_RANK_SHORT)
 			report_two_places("sleeps with a short lock held", site,

@@ -25,10 +25,10 @@ static inline void mmn_probe_nothing(int first, ...)
 	(void)first;
 }
 
-#define MMN_PROBE(name, ...)                                     \
-	do {                                                     \
-		if (0)                                           \
-			mmn_probe_nothing(0, ##__VA_ARGS__);     \
+#define MMN_PROBE(name, ...)                                 \
+	do {                                                 \
+		if (0)                                       \
+			mmn_probe_nothing(0, ##__VA_ARGS__); \
 	} while (0)
 
 #endif

@@ -61,9 +61,8 @@ static inline long mmn_syscall(long nr, long a0, long a1, long a2, long a3,
 	mmn_syscall((nr), (long)(a0), (long)(a1), 0, 0, 0, 0)
 #define mmn_syscall3(nr, a0, a1, a2) \
 	mmn_syscall((nr), (long)(a0), (long)(a1), (long)(a2), 0, 0, 0)
-#define mmn_syscall4(nr, a0, a1, a2, a3)                                    \
-	mmn_syscall((nr), (long)(a0), (long)(a1), (long)(a2), (long)(a3), 0, \
-		    0)
+#define mmn_syscall4(nr, a0, a1, a2, a3) \
+	mmn_syscall((nr), (long)(a0), (long)(a1), (long)(a2), (long)(a3), 0, 0)
 #define mmn_syscall6(nr, a0, a1, a2, a3, a4, a5)                          \
 	mmn_syscall((nr), (long)(a0), (long)(a1), (long)(a2), (long)(a3), \
 		    (long)(a4), (long)(a5))

@@ -303,12 +303,12 @@ static bool check_below(const struct itree_node *node,
 	right = height_of(node->right);
 	fresh = *node;
 	update(&fresh);
-	return node->start <= node->last &&			 /* T1 */
-	       (!low || node_below(low, node)) &&		 /* T2 */
-	       (!high || node_below(node, high)) &&		 /* T2 */
-	       node->height == fresh.height &&			 /* T3 */
-	       left <= right + 1 && right <= left + 1 &&	 /* T4 */
-	       node->max_last == fresh.max_last;		 /* T5 */
+	return node->start <= node->last &&		 /* T1 */
+	       (!low || node_below(low, node)) &&	 /* T2 */
+	       (!high || node_below(node, high)) &&	 /* T2 */
+	       node->height == fresh.height &&		 /* T3 */
+	       left <= right + 1 && right <= left + 1 && /* T4 */
+	       node->max_last == fresh.max_last;	 /* T5 */
 }
 
 bool itree_check(const struct itree *tree)

@@ -107,10 +107,10 @@ bool itree_check(const struct itree *tree);
 	     node = itree_next((tree), node))
 
 /* Every overlapping node in ascending order; as above. */
-#define itree_for_each_overlap(node, tree, first_byte, last_byte)             \
-	for (node = itree_first_overlap((tree), (first_byte), (last_byte));   \
-	     node != NULL;                                                    \
-	     node = itree_next_overlap((tree), node->start, node->birth,      \
+#define itree_for_each_overlap(node, tree, first_byte, last_byte)           \
+	for (node = itree_first_overlap((tree), (first_byte), (last_byte)); \
+	     node != NULL;                                                  \
+	     node = itree_next_overlap((tree), node->start, node->birth,    \
 				       (first_byte), (last_byte)))
 
 #endif

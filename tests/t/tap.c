@@ -42,6 +42,7 @@
 #include <unistd.h>
 
 #include <mmn/debug.h>
+#include <mmn/memory.h>
 
 #include "base/atomic.h"
 
@@ -102,6 +103,8 @@ static const char *expected_bugs[MAX_EXPECTED_BUGS];
 static uint32_t bugs_seen_mask;
 static unsigned int nr_expected_bugs;
 static size_t may_keep_bytes;
+static size_t callback_bytes_before;
+static size_t arena_bytes_before;
 static unsigned int may_keep_descriptors;
 
 /* Static, because a snapshot must not change what it takes a picture of. */
@@ -527,6 +530,20 @@ static size_t leaked_bytes(bool tell)
 }
 
 /*
+ * The arena for callbacks keeps its chunks for the life of the process; what
+ * must not be left are blocks in it.
+ */
+static void check_callback_memory(void)
+{
+	size_t in_use = mmn_callback_in_use();
+
+	if (in_use > callback_bytes_before + may_keep_bytes)
+		t_fail("leaked %zu bytes of callback memory",
+		       in_use - callback_bytes_before);
+	may_keep_bytes += mmn_callback_footprint() - arena_bytes_before;
+}
+
+/*
  * A thread that was detached, or whose joiner was quick, gives its stack back
  * a moment after the test has ended.
  */
@@ -550,6 +567,8 @@ static void run_body(const struct t_test *test)
 	bugs_seen_mask = 0;
 	may_keep_bytes = 0;
 	may_keep_descriptors = 0;
+	callback_bytes_before = mmn_callback_in_use();
+	arena_bytes_before = mmn_callback_footprint();
 	test_process = getpid();
 
 	snapshot_descriptors(&descriptors_before);
@@ -566,6 +585,7 @@ static void run_body(const struct t_test *test)
 	if (!mmn_load_relaxed(&verdict->nr_expectations))
 		t_fail("the test expected nothing");
 	check_descriptors();
+	check_callback_memory();
 	check_ranges();
 	if (__lsan_do_recoverable_leak_check &&
 	    __lsan_do_recoverable_leak_check())

@@ -112,6 +112,8 @@ TEST(child_that_shares_the_memory_is_no_copy)
 	uint32_t result = 0;
 	int pid;
 
+	if (MMN_TSAN)
+		t_skip("ThreadSanitizer cannot follow clone(CLONE_VM)");
 	generation_before = mmn_process_adopt();
 	pid = clone(ask_in_shared_memory, stack + sizeof(stack),
 		    CLONE_VM | CLONE_VFORK | SIGCHLD, &result);

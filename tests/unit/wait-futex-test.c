@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+/* Sleeping until a word changes. */
+#include "t/tap.h"
+
+#include <mmn/debug.h>
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "base/atomic.h"
+#include "base/syscall.h"
+#include "base/time.h"
+#include "base/wait.h"
+
+static const uint64_t MS = 1000000;
+
+TEST(word_that_has_changed_already_is_not_waited_for)
+{
+	uint32_t word = 5;
+
+	t_err(mmn_wait_on(&word, 4, NULL), 0);
+}
+
+TEST(deadline_in_the_past_times_out_at_once)
+{
+	struct timespec deadline = mmn_deadline(0);
+	uint32_t word = 5;
+
+	t_err(mmn_wait_on(&word, 5, &deadline), -ETIMEDOUT);
+}
+
+TEST(wait_times_out_at_the_deadline_and_not_before)
+{
+	uint64_t begin = mmn_now_ns();
+	struct timespec deadline = mmn_timespec(begin + 20 * MS);
+	uint32_t word = 5;
+
+	t_err(mmn_wait_on(&word, 5, &deadline), -ETIMEDOUT);
+	t_ge(mmn_now_ns() - begin, 20 * MS);
+}
+
+TEST(errno_is_not_touched)
+{
+	struct timespec deadline = mmn_deadline(0);
+	uint32_t word = 5;
+
+	errno = 4711;
+	t_err(mmn_wait_on(&word, 5, &deadline), -ETIMEDOUT);
+	t_err(mmn_wait_on(&word, 4, NULL), 0);
+	t_eq(errno, 4711);
+}
+
+TEST(deadline_that_would_overflow_is_the_far_future)
+{
+	struct timespec deadline = mmn_deadline(UINT64_MAX);
+
+	t_gt(deadline.tv_sec, mmn_timespec(mmn_now_ns()).tv_sec);
+	t_ge(deadline.tv_nsec, 0);
+	t_lt(deadline.tv_nsec, 1000000000);
+}
+
+struct sleeper {
+	uint32_t word;
+	/* Threads that are about to sleep. */
+	uint32_t nr_ready;
+	uint32_t nr_done;
+};
+
+static void *sleep_on_word(void *arg)
+{
+	struct sleeper *sleeper = arg;
+
+	mmn_fetch_add_relaxed(&sleeper->nr_ready, 1);
+	while (!mmn_load_relaxed(&sleeper->word))
+		mmn_wait_on(&sleeper->word, 0, NULL);
+	mmn_fetch_add_relaxed(&sleeper->nr_done, 1);
+	return NULL;
+}
+
+TEST(change_and_wake_is_never_missed)
+{
+	enum { NR = 4, ROUNDS = 200 };
+	int round;
+	int i;
+
+	for (round = 0; round < ROUNDS; round++) {
+		struct sleeper sleeper = { .word = 0 };
+		pthread_t threads[NR];
+
+		for (i = 0; i < NR; i++)
+			t_err(pthread_create(&threads[i], NULL, sleep_on_word,
+					     &sleeper),
+			      0);
+		/* At a different moment in each round. */
+		while (mmn_load_relaxed(&sleeper.nr_ready) <
+		       (uint32_t)(round % (NR + 1)))
+			mmn_syscall0(__NR_sched_yield);
+		mmn_store_relaxed(&sleeper.word, 1);
+		mmn_wake(&sleeper.word, NR);
+		for (i = 0; i < NR; i++)
+			pthread_join(threads[i], NULL);
+		t_eq(sleeper.nr_done, NR);
+	}
+}
+
+TEST(wake_tells_how_many_it_woke)
+{
+	uint32_t word = 0;
+
+	t_eq(mmn_wake(&word, 1), 0);
+}
+
+static void interrupt(int signal)
+{
+	(void)signal;
+}
+
+static void *interrupt_parent(void *arg)
+{
+	pthread_t *sleeper = arg;
+
+	usleep(20000);
+	pthread_kill(*sleeper, SIGUSR1);
+	return NULL;
+}
+
+TEST(signal_ends_the_wait_without_an_error)
+{
+	struct sigaction action = { .sa_handler = interrupt };
+	struct timespec deadline = mmn_deadline(10000 * MS);
+	pthread_t self = pthread_self();
+	pthread_t thread;
+	uint32_t word = 0;
+
+	sigaction(SIGUSR1, &action, NULL);
+	t_err(pthread_create(&thread, NULL, interrupt_parent, &self), 0);
+	t_err(mmn_wait_on(&word, 0, &deadline), 0);
+	pthread_join(thread, NULL);
+}
