@@ -381,11 +381,9 @@ static int populate(char *start, uint64_t bytes)
 		return 0;
 	if (ret != -EINVAL)
 		return -ENOMEM;
-	/*
-	 * Before Linux 5.14.  Relaxed: changes nothing, so that whoever owns
-	 * the word meanwhile does not notice.
-	 */
+	/* Before Linux 5.14. */
 	for (i = 0; i < bytes; i += PAGE_BYTES)
+		/* relaxed: changes nothing that its owner could notice */
 		mmn_fetch_or_relaxed((uint32_t *)(start + i), 0);
 	return 0;
 }
