@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: MIT
 """Check that four lists of public names are one.
 
-E1  what the library exports is what src/libmmn.map names; names without a
-    version are the stand-ins that debug builds export, which are marked EXPORT
+E1  what a library exports is what its map, src/**/NAME.map, names; names
+    without a version are the stand-ins that debug builds export, which are marked EXPORT
     in src/base/heap-check.c
-E2  what the map names is what public headers declare with MMN_PUBLIC
-E3  the map names each of them once
+E2  what the maps name is what public headers declare with MMN_PUBLIC
+E3  the maps name each of them once
 E4  every public function is in the SYNOPSIS of a page in man/
 
-usage: check-exports.py [--root DIR] [--lib LIBRARY]
+usage: check-exports.py [--root DIR] [LIBRARY...]
 """
 import argparse
 import pathlib
@@ -20,12 +20,18 @@ import csource
 import mdoc
 
 
-def map_names(root):
-    text = (root / 'src/libmmn.map').read_text(encoding='utf-8')
+def map_names(path):
+    text = path.read_text(encoding='utf-8')
     names = []
     for block in re.findall(r'global:(.*?)(?:local:|\})', text, re.S):
         names += re.findall(r'(\w+)\s*;', re.sub(r'/\*.*?\*/|#.*', '', block))
     return names
+
+
+def read_maps(root):
+    """library name -> names of its map."""
+    return {path.stem: map_names(path)
+            for path in sorted((root / 'src').rglob('*.map'))}
 
 
 def stand_ins(root):
@@ -56,21 +62,22 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--root', type=pathlib.Path,
                         default=csource.default_root())
-    parser.add_argument('--lib')
+    parser.add_argument('libraries', nargs='*', type=pathlib.Path)
     args = parser.parse_args()
     errors = []
-    names = map_names(args.root)
+    maps = read_maps(args.root)
+    names = sum(maps.values(), [])
     declared = csource.public_functions(
         csource.files(args.root, ['include'], {'.h'}))
     pages = mdoc.pages(args.root)
     documented = {f.name for page in pages for f in page.functions()}
 
-    if args.lib:
-        compare('E1', exported(args.lib, stand_ins(args.root)),
-                'exported', set(names), 'in the map',
-                errors)
-    compare('E2', set(names), 'in the map', set(declared), 'declared', errors)
-    errors += [f'E3: src/libmmn.map names {name} twice'
+    for lib in args.libraries:
+        name = lib.name.split('.so')[0]
+        compare('E1', exported(lib, stand_ins(args.root)), 'exported',
+                set(maps.get(name, [])), f'in {name}.map', errors)
+    compare('E2', set(names), 'in a map', set(declared), 'declared', errors)
+    errors += [f'E3: {name} is in the maps twice'
                for name in sorted(set(names)) if names.count(name) > 1]
     for name in sorted(set(declared) - documented):
         source, offset = declared[name]

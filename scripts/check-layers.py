@@ -7,9 +7,12 @@ L1  a file in src/ includes its own folder and folders of lower rank; folders
 L2  src/cmd/ is a user: of the project it includes installed headers only, and
     its own
 L3  a public header includes public headers and the C library, nothing else
-L4  an include in quotes names its folder: "base/lock.h"; config.h has none
+L4  an include in quotes names its folder: "base/lock.h"; config.h has none.
+    src/cmd/ does not see the others and names its own as seen from the file
 L5  liburcu is known to src/base/rcu.[ch] only
 L6  a header that is included exists
+L7  mmn/mmn.h includes every public header but those of adapters, which belong
+    to libraries of their own
 
 usage: check-layers.py [--root DIR]
 """
@@ -42,10 +45,15 @@ def check_source(root, source, errors):
             continue
         if name == 'config.h':
             continue
-        if folder not in RANK:
+        if here == 'cmd':
+            target = (source.path.parent / name).resolve()
+            own = (root / 'src/cmd').resolve()
+            if folder in RANK or not target.is_relative_to(own):
+                errors.append(f'{where}: L2: cmd/ must not include "{name}"')
+            elif not target.exists():
+                errors.append(f'{where}: L6: there is no "{name}"')
+        elif folder not in RANK:
             errors.append(f'{where}: L4: "{name}" names no folder of src/')
-        elif here == 'cmd' and folder != 'cmd':
-            errors.append(f'{where}: L2: cmd/ must not include "{name}"')
         elif folder != here and RANK[folder] >= RANK[here]:
             errors.append(f'{where}: L1: {here}/ must not include "{name}"')
         elif not (root / 'src' / name).exists():
@@ -64,6 +72,20 @@ def check_header(root, source, errors):
             errors.append(f'{where}: L3: <{name}> in a public header')
 
 
+def check_umbrella(root, errors):
+    path = root / 'include/mmn/mmn.h'
+    if not path.exists():
+        return
+    source = csource.Source(path, root)
+    included = {name for _, _, name in source.includes()}
+    for header in sorted((root / 'include/mmn').glob('*.h')):
+        adapter = root / 'src/adapt' / f'{header.stem}.c'
+        if header != path and not adapter.exists() and \
+                f'mmn/{header.name}' not in included:
+            errors.append(f'{source.name}:1: L7: does not include '
+                          f'<mmn/{header.name}>')
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--root', type=pathlib.Path,
@@ -76,6 +98,7 @@ def main():
     for source in csource.files(root, ['include'], {'.h'}):
         check_header(root, source, errors)
         count += 1
+    check_umbrella(root, errors)
     csource.finish(errors, f'{count} files include downwards')
 
 

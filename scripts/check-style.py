@@ -8,7 +8,7 @@ S3  no blanks at line ends, no carriage returns, one newline at the end
 S4  none of the words that mean "not finished"
 S5  public headers: no _Atomic, no thread or RCU types, no bit-fields
 S6  no lines wider than 100 columns in C; clang-format aims at 80
-S7  a test of a unit is tests/unit/<module>-<what>-test.c
+S7  a file with tests is called <module>-<what>-test.c
 
 usage: check-style.py [--root DIR]
 """
@@ -81,7 +81,7 @@ def check(root, path, errors):
         check_c(name, text, errors)
     if name.startswith('include/') and path.suffix == '.h':
         check_header(csource.Source(path, root), errors)
-    if name.startswith('tests/unit/') and path.suffix == '.c' and \
+    if path.suffix == '.c' and re.search(r'^TEST\(', text, re.M) and \
             not re.fullmatch(r'[a-z]+(-[a-z0-9]+)+-test\.c', path.name):
         errors.append(f'{name}: S7: not called <module>-<what>-test.c')
 

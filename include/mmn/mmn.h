@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #ifndef MMN_MMN_H
 #define MMN_MMN_H
-/* The whole interface. */
+/*
+ * The whole interface of libmmn.  Devices of other libraries have headers of
+ * their own: <mmn/uring-device.h>.
+ */
 #include <mmn/common.h>
 #include <mmn/debug.h>
 #include <mmn/device.h>

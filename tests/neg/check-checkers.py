@@ -60,7 +60,9 @@ static inline void flag_fence(void)
 #endif
 ''',
     'src/tree/tree.c': MIT + '#include "base/flag.h"\n#include <mmn/a.h>\n',
-    'src/cmd/main.c': MIT + '#include <mmn/a.h>\n#include <stdio.h>\n',
+    'src/cmd/main.c': MIT + '#include <mmn/a.h>\n#include "main.h"\n',
+    'src/cmd/main.h': MIT,
+    'src/cmd/part/part.c': MIT + '#include "../main.h"\n',
     'src/libmmn.map': 'LIBMMN_0.1 {\nglobal:\n\tmmn_a;\nlocal:\n\t*;\n};\n',
     'src/base/a.c': MIT + '''#include <mmn/a.h>
 int mmn_a(const char *name, int (*call)(void *))
@@ -145,6 +147,8 @@ FAULTS = [
     ('layers', 'L1', 'src/fence/f.c', None, '#include "notifier/n.h"\n'),
     ('layers', 'L1', 'src/odd/x.c', None, ''),
     ('layers', 'L2', 'src/cmd/main.c', None, '#include "base/flag.h"\n'),
+    ('layers', 'L2', 'src/cmd/main.c', None, '#include "../base/flag.h"\n'),
+    ('layers', 'L6', 'src/cmd/main.c', None, '#include "none.h"\n'),
     ('layers', 'L3', 'include/mmn/a.h', '#include <stddef.h>',
      '#include <pthread.h>'),
     ('layers', 'L3', 'include/mmn/a.h', '#include <stddef.h>',
@@ -152,6 +156,7 @@ FAULTS = [
     ('layers', 'L4', 'src/tree/tree.c', None, '#include "tree.h"\n'),
     ('layers', 'L5', 'src/tree/tree.c', None, '#include <urcu/urcu-memb.h>\n'),
     ('layers', 'L6', 'src/tree/tree.c', None, '#include <mmn/none.h>\n'),
+    ('layers', 'L7', 'include/mmn/mmn.h', None, MIT),
     ('exports', 'E1', 'src/base/a.c', None,
      'MMN_PUBLIC int mmn_b;\nint mmn_b;\n'),
     ('exports', 'E1', 'src/base/a.c', 'int mmn_a(',
@@ -182,7 +187,7 @@ FAULTS = [
     ('style', 'S5', 'include/mmn/a.h', '#include <stddef.h>',
      'struct x {\n\tunsigned y : 3;\n};'),
     ('style', 'S6', 'src/tree/tree.c', None, '/* ' + 'x' * 100 + ' */\n'),
-    ('style', 'S7', 'tests/unit/issue.c', None, MIT),
+    ('style', 'S7', 'tests/unit/issue.c', None, MIT + 'TEST(x)\n{\n}\n'),
     ('headers', 'H1', 'include/mmn/a.h', '#include <stddef.h>',
      'struct x {\n\tuint32_t size;\n};'),
     ('headers', 'H1', 'include/mmn/a.h', '#ifndef MMN_A_H',
@@ -255,12 +260,12 @@ def plant(root, fault=None):
 def command(scripts, checker, root):
     args = [scripts / f'check-{checker}.py', '--root', root]
     if checker == 'exports':
-        lib = root / 'liba.so'
+        lib = root / 'libmmn.so'
         # The faults are about names; the map would hide what it does not name.
         code, log = run(['cc', '-shared', '-fPIC', '-I', root / 'include',
                          '-fvisibility=hidden', '-o', lib, root / 'src/base/a.c'])
         assert code == 0, log
-        args += ['--lib', lib]
+        args += [lib]
     if checker == 'headers':
         args += ['--build', root]
     return args

@@ -46,19 +46,6 @@
 
 #include "base/atomic.h"
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || \
-	__has_feature(memory_sanitizer)
-#define T_SANITIZED 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define T_SANITIZED 1
-#endif
-#ifndef T_SANITIZED
-#define T_SANITIZED 0
-#endif
-
 /* In a build with the leak sanitizer: true when memory was lost. */
 __attribute__((weak)) int __lsan_do_recoverable_leak_check(void);
 
@@ -424,7 +411,7 @@ static bool maps_are_checked(void)
 {
 	const char *preload = getenv("LD_PRELOAD");
 
-	return !T_SANITIZED && !(preload && strstr(preload, "vgpreload"));
+	return !T_ASAN && !T_TSAN && !(preload && strstr(preload, "vgpreload"));
 }
 
 /*

@@ -35,6 +35,28 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define T_ASAN 1
+#endif
+#if __has_feature(thread_sanitizer)
+#define T_TSAN 1
+#endif
+#endif
+#ifdef __SANITIZE_ADDRESS__
+#define T_ASAN 1
+#endif
+#ifdef __SANITIZE_THREAD__
+#define T_TSAN 1
+#endif
+/* For tests of what a sanitizer cannot live with: if (T_TSAN) t_skip("..."); */
+#ifndef T_ASAN
+#define T_ASAN 0
+#endif
+#ifndef T_TSAN
+#define T_TSAN 0
+#endif
+
 struct t_test {
 	const char *name;
 	void (*run)(void);
@@ -106,19 +128,19 @@ void t_may_keep_open(unsigned int count, const char *why);
  * in.  Integers of any type and pointers compare by value: -1 is never equal
  * to UINT64_MAX.
  */
-#define t_ok(expr)	  t_ok_at(!!(expr), __FILE__, __LINE__, #expr)
-#define t_eq(a, b)	  t_compare(a, ==, b)
-#define t_ne(a, b)	  t_compare(a, !=, b)
-#define t_lt(a, b)	  t_compare(a, <, b)
-#define t_le(a, b)	  t_compare(a, <=, b)
-#define t_gt(a, b)	  t_compare(a, >, b)
-#define t_ge(a, b)	  t_compare(a, >=, b)
+#define t_ok(expr) t_ok_at(!!(expr), __FILE__, __LINE__, #expr)
+#define t_eq(a, b) t_compare(a, ==, b)
+#define t_ne(a, b) t_compare(a, !=, b)
+#define t_lt(a, b) t_compare(a, <, b)
+#define t_le(a, b) t_compare(a, <=, b)
+#define t_gt(a, b) t_compare(a, >, b)
+#define t_ge(a, b) t_compare(a, >=, b)
 
 /* The call returns this negative errno, or 0. */
 #define t_err(call, want) t_err_at((call), (want), __FILE__, __LINE__, #call)
 
-#define t_streq(a, b)	  t_streq_at((a), (b), __FILE__, __LINE__, #a, #b)
-#define t_memeq(a, b, n)  t_memeq_at((a), (b), (n), __FILE__, __LINE__, #a, #b)
+#define t_streq(a, b) t_streq_at((a), (b), __FILE__, __LINE__, #a, #b)
+#define t_memeq(a, b, n) t_memeq_at((a), (b), (n), __FILE__, __LINE__, #a, #b)
 
 /* Private: what the macros above expand to. */
 struct t_value {
