@@ -145,9 +145,14 @@ void itree_insert(struct itree *tree, struct itree_node *node)
 {
 	const struct itree_node *twin;
 
-	mmn_bug_on(node->start > node->last, "a range ends before it starts");
-	mmn_bug_on(contains(tree, node->start, node->birth, &twin),
-		   "a key is inserted twice");
+	if (node->start > node->last) {
+		mmn_bug("a range ends before it starts");
+		return;
+	}
+	if (contains(tree, node->start, node->birth, &twin)) {
+		mmn_bug("a key is inserted twice");
+		return;
+	}
 	node->left = NULL;
 	node->right = NULL;
 	update(node);

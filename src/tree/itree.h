@@ -67,10 +67,10 @@ static inline bool itree_is_empty(const struct itree *tree)
 	return !tree->root;
 }
 
-/* The key must not be in the tree. */
+/* The key must not be in the tree; otherwise reported, and no effect. */
 void itree_insert(struct itree *tree, struct itree_node *node);
 
-/* @node must be in the tree. */
+/* @node must be in the tree; otherwise reported, and no effect. */
 void itree_remove(struct itree *tree, struct itree_node *node);
 
 /* The overlapping node with the smallest key, or NULL. */
