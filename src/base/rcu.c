@@ -5,13 +5,12 @@
 
 #include "base/bug.h"
 #include "base/lock.h"
+#include "base/wait.h"
 
 __thread bool mmn_rcu_registered
 	__attribute__((tls_model("initial-exec"), visibility("hidden")));
 
-#if MMN_TSAN
-char mmn_rcu_token;
-#endif
+char mmn_rcu_sections;
 
 static pthread_once_t key_once = PTHREAD_ONCE_INIT;
 static pthread_key_t thread_key;
@@ -40,10 +39,13 @@ void mmn_rcu_register_thread(void)
 void mmn_rcu_synchronize(void)
 {
 	mmn_might_sleep();
-	mmn_bug_on(urcu_memb_read_ongoing(),
-		   "waits for a grace period inside a read section");
+	if (mmn_rcu_registered && urcu_memb_read_ongoing()) {
+		/* Waiting would be for ever. */
+		mmn_bug("waits for a grace period inside a read section");
+		return;
+	}
 	urcu_memb_synchronize_rcu();
-	mmn_rcu_tsan_acquire();
+	mmn_rcu_tsan_acquire(&mmn_rcu_sections);
 }
 
 static void run_deferred(struct rcu_head *head)
@@ -51,7 +53,8 @@ static void run_deferred(struct rcu_head *head)
 	struct mmn_rcu_head *deferred =
 		container_of(head, struct mmn_rcu_head, head);
 
-	mmn_rcu_tsan_acquire();
+	mmn_rcu_tsan_acquire(&mmn_rcu_sections);
+	mmn_rcu_tsan_acquire(deferred);
 	deferred->function(deferred);
 }
 
@@ -59,11 +62,39 @@ void mmn_rcu_defer(struct mmn_rcu_head *head,
 		   void (*function)(struct mmn_rcu_head *head))
 {
 	head->function = function;
+	mmn_rcu_tsan_release(head);
 	urcu_memb_call_rcu(&head->head, run_deferred);
 }
 
+struct marker {
+	struct mmn_rcu_head rcu;
+	/* atomic: 1 when everything deferred before has been called */
+	uint32_t reached;
+};
+
+static void reach_marker(struct mmn_rcu_head *head)
+{
+	struct marker *marker = container_of(head, struct marker, rcu);
+
+	/*
+	 * pair(rcu_barrier): release, with the acquire in mmn_rcu_barrier().
+	 * Without it what a deferred function wrote may be missing there.
+	 */
+	mmn_store_release(&marker->reached, 1);
+	/* The marker may be gone; waking looks at the address only. */
+	mmn_wake(&marker->reached, 1);
+}
+
+/* One thread calls deferred functions, in the order they came in. */
 void mmn_rcu_barrier(void)
 {
-	mmn_might_sleep();
-	urcu_memb_barrier();
+	struct marker marker = { .reached = 0 };
+
+	mmn_rcu_defer(&marker.rcu, reach_marker);
+	/*
+	 * pair(rcu_barrier): acquire, with the release in reach_marker().
+	 * Without it what a deferred function wrote may be missing here.
+	 */
+	while (!mmn_load_acquire(&marker.reached))
+		mmn_wait_on(&marker.reached, 0, NULL);
 }

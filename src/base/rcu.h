@@ -37,13 +37,15 @@
 #if MMN_TSAN
 void __tsan_acquire(void *token);
 void __tsan_release(void *token);
-extern char mmn_rcu_token __attribute__((visibility("hidden")));
-#define mmn_rcu_tsan_acquire() __tsan_acquire(&mmn_rcu_token)
-#define mmn_rcu_tsan_release() __tsan_release(&mmn_rcu_token)
+#define mmn_rcu_tsan_acquire(token) __tsan_acquire(token)
+#define mmn_rcu_tsan_release(token) __tsan_release(token)
 #else
-#define mmn_rcu_tsan_acquire() ((void)0)
-#define mmn_rcu_tsan_release() ((void)0)
+#define mmn_rcu_tsan_acquire(token) ((void)(token))
+#define mmn_rcu_tsan_release(token) ((void)(token))
 #endif
+
+/* What the address stands for: every read section there has been. */
+extern char mmn_rcu_sections __attribute__((visibility("hidden")));
 
 extern __thread bool mmn_rcu_registered
 	__attribute__((tls_model("initial-exec"), visibility("hidden")));
@@ -60,7 +62,7 @@ static inline void mmn_rcu_read_lock(void)
 
 static inline void mmn_rcu_read_unlock(void)
 {
-	mmn_rcu_tsan_release();
+	mmn_rcu_tsan_release(&mmn_rcu_sections);
 	urcu_memb_read_unlock();
 }
 
