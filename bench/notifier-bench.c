@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the notifier costs: a read section, a change that misses, one that hits,
+ * against what a driver would write by hand: plain loads, a mutex.
+ */
+#include "bench.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include <mmn/notifier.h>
+
+#include "notifier/state.h"
+
+#define MANY 100000
+
+struct fixture {
+	struct mmn_state *state;
+	struct mmn_range_subscription *subs;
+	pthread_mutex_t driver;
+	pthread_mutex_t mutex;
+	uint64_t words[2];
+	uintptr_t start;
+	uintptr_t last;
+	uint64_t calls;
+};
+
+static struct fixture fixture = {
+	.driver = PTHREAD_MUTEX_INITIALIZER,
+	.mutex = PTHREAD_MUTEX_INITIALIZER,
+};
+
+static bool invalidate(struct mmn_range_subscription *sub,
+		       const struct mmn_invalidate_desc *desc, uint64_t cur_seq)
+{
+	(void)desc;
+	fixture.calls++;
+	mmn_range_set_seq(sub, cur_seq);
+	return true;
+}
+
+static const struct mmn_range_ops ops = { .invalidate = invalidate };
+
+static void insert(struct mmn_range_subscription *sub, uintptr_t start,
+		   uintptr_t last)
+{
+	struct mmn_range_config config = {
+		.size = sizeof(config),
+		.ops = &ops,
+	};
+
+	if (mmn_range_subscription_init(sub, &config) ||
+	    mmn_range_subscription_insert(sub, fixture.state, start, last))
+		abort();
+}
+
+static void read_sections(void *arg, uint64_t n)
+{
+	struct mmn_range_subscription *sub = arg;
+
+	while (n--) {
+		uint64_t seq = mmn_range_read_begin(sub);
+
+		bench_use(seq);
+		if (mmn_range_read_retry(sub, seq))
+			abort();
+	}
+}
+
+/* What a reader could do at the very least, called the same way. */
+__attribute__((noinline)) static uint64_t load_word(volatile uint64_t *word)
+{
+	return *word;
+}
+
+static void plain_loads(void *arg, uint64_t n)
+{
+	struct fixture *f = arg;
+
+	while (n--) {
+		uint64_t a = load_word(&f->words[0]);
+
+		bench_use(a);
+		if (load_word(&f->words[1]) != a)
+			abort();
+	}
+}
+
+static void changes(void *arg, uint64_t n)
+{
+	struct fixture *f = arg;
+	struct mmn_invalidate_desc desc;
+
+	while (n--) {
+		mmn_invalidate_desc_init(&desc, f->state, MMN_EVENT_UNMAP,
+					 f->start, f->last);
+		if (mmn_invalidate_start(&desc) || mmn_invalidate_end(&desc))
+			abort();
+	}
+}
+
+static void mutex_pairs(void *arg, uint64_t n)
+{
+	struct fixture *f = arg;
+
+	while (n--) {
+		pthread_mutex_lock(&f->mutex);
+		bench_use(f);
+		pthread_mutex_unlock(&f->mutex);
+	}
+}
+
+static void inserts(void *arg, uint64_t n)
+{
+	struct mmn_range_subscription *sub = arg;
+
+	while (n--) {
+		if (mmn_range_subscription_insert(sub, fixture.state, 1000,
+						  1999) ||
+		    mmn_range_subscription_remove(sub))
+			abort();
+	}
+}
+
+/* ------------------------------------------------------------------ */
+/* The same in another thread at the same time                        */
+/* ------------------------------------------------------------------ */
+
+struct companion {
+	void (*run)(void *arg, uint64_t n);
+	void *arg;
+	bool stop;
+	pthread_t thread;
+};
+
+static void *keep_company(void *arg)
+{
+	struct companion *companion = arg;
+
+	/* relaxed: a flag */
+	while (!mmn_load_relaxed(&companion->stop))
+		companion->run(companion->arg, 100);
+	return NULL;
+}
+
+static struct bench_result measure_beside(void (*run)(void *, uint64_t),
+					  void *arg,
+					  void (*other)(void *, uint64_t),
+					  void *other_arg, unsigned int ms)
+{
+	struct companion companion = { .run = other, .arg = other_arg };
+	struct bench_result result;
+
+	if (pthread_create(&companion.thread, NULL, keep_company, &companion))
+		abort();
+	result = bench_measure(run, arg, ms);
+	/* relaxed: a flag */
+	mmn_store_relaxed(&companion.stop, true);
+	pthread_join(companion.thread, NULL);
+	return result;
+}
+
+int main(int argc, char **argv)
+{
+	unsigned int ms = bench_begin("notifier", argc, argv);
+	struct bench_result loads, pair, pair2, result;
+	struct fixture other;
+	int i;
+
+	if (mmn_state_create(&fixture.state))
+		abort();
+	fixture.subs = aligned_alloc(64, MANY * sizeof(*fixture.subs));
+	if (!fixture.subs)
+		abort();
+	printf("{\"bytes\": {\"subscription\": %zu, \"change\": %zu, "
+	       "\"state\": %zu}}\n",
+	       sizeof(struct mmn_range_subscription),
+	       sizeof(struct mmn_invalidate_desc), sizeof(struct mmn_state));
+
+	loads = bench_measure(plain_loads, &fixture, ms);
+	pair = bench_measure(mutex_pairs, &fixture, ms);
+	pair2 = measure_beside(mutex_pairs, &fixture, mutex_pairs, &fixture,
+			       ms);
+
+	fixture.start = 1 << 20;
+	fixture.last = fixture.start + 4095;
+	result = bench_measure(changes, &fixture, ms);
+	bench_line("start+end, nobody subscribed", result, "mutex pair", pair);
+	other = fixture;
+	other.start += 1 << 20;
+	other.last += 1 << 20;
+	result = measure_beside(changes, &fixture, changes, &other, ms);
+	bench_line("start+end, nobody subscribed, 2 threads", result,
+		   "mutex pair, 2 threads", pair2);
+
+	insert(&fixture.subs[0], 1000, 1999);
+	result = bench_measure(read_sections, &fixture.subs[0], ms);
+	bench_line("read_begin+read_retry, idle", result, "two calls that load",
+		   loads);
+	result = measure_beside(read_sections, &fixture.subs[0], changes,
+				&other, ms);
+	bench_line("read_begin+read_retry, other thread changes elsewhere",
+		   result, "two calls that load", loads);
+	result = bench_measure(changes, &fixture, ms);
+	bench_line("start+end, outside of the hull", result, "mutex pair",
+		   pair);
+	mmn_range_subscription_remove(&fixture.subs[0]);
+	result = bench_measure(inserts, &fixture.subs[0], ms);
+	bench_line("insert+remove, nothing else", result, "mutex pair", pair);
+
+	for (i = 0; i < MANY; i++)
+		insert(&fixture.subs[i], (uintptr_t)i << 14,
+		       ((uintptr_t)i << 14) + 4095);
+	fixture.start = (uintptr_t)(MANY / 2) << 14;
+	fixture.last = fixture.start;
+	result = bench_measure(changes, &fixture, ms);
+	bench_line("start+end, one hit of 100000", result, "mutex pair", pair);
+	other.start = (uintptr_t)(MANY / 3) << 14;
+	other.last = other.start;
+	result = measure_beside(changes, &fixture, changes, &other, ms);
+	bench_line("start+end, one hit of 100000, 2 threads", result,
+		   "mutex pair, 2 threads", pair2);
+	fixture.start += 8192;
+	fixture.last = fixture.start + 4095;
+	result = bench_measure(changes, &fixture, ms);
+	bench_line("start+end, between 100000", result, "mutex pair", pair);
+	for (i = 0; i < MANY; i++)
+		mmn_range_subscription_remove(&fixture.subs[i]);
+	free(fixture.subs);
+	mmn_state_put(fixture.state);
+	return 0;
+}

@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Run model/notifier.c through GenMC and compare with the verdicts expected.
+
+usage: run.py [--genmc PATH] [--model rc11|imm|tso|sc]...
+
+GenMC (https://github.com/MPI-SWS/genmc) is not a Debian package, so this is a
+tool for whoever changes the protocol, not a part of the test suite.
+"""
+import argparse
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+SCENARIOS = {
+    1: 'insert A, then a fault, against one change',
+    2: 'a fault against one change, A inserted',
+    3: 'insert A and a fault against two changes that share the slot',
+    4: 'insert A and a fault against one descriptor used twice',
+    5: 'insert A against a change beside it, descriptor reused',
+    6: 'remove A and free it against one change',
+    7: 'remove A, insert it again, fault, against one change',
+    8: 'a fault against two changes over A',
+    9: 'a fault that sleeps against one change',
+    10: 'a fault that sleeps against two changes',
+    11: 'insert A and publish it, another thread faults, against one change',
+    12: 'remove A and tear down, a fault goes on, against one change',
+    13: 'insert, remove, insert A, a fault, against one change',
+}
+RLX, ACQ, REL = ('memory_order_' + order
+                 for order in ('relaxed', 'acquire', 'release'))
+ARQ = 'memory_order_acq_rel'
+# what is changed, how, in which scenario it must show (None: in none)
+CHANGED = [
+    ('claim_slot(): acq_rel', {'O_CLAIM': ARQ}, 1),
+    ('hull_overlaps(): acquire', {'O_HULL': ACQ}, 1),
+    ('set_hull(): release', {'O_SETHULL': REL}, 1),
+    ('set_hull() of a remove: relaxed', {'O_SHRINK': RLX}, None),
+    ('hold_slot(), load: acquire', {'O_SCAN': ACQ}, 1),
+    ('hold_slot(), exchange: relaxed', {'O_HOLD': RLX}, 4),
+    ('hold_slot(), load relaxed and exchange relaxed',
+     {'O_HOLD': RLX, 'O_SCAN': RLX}, 1),
+    ('restore_slot(): relaxed', {'O_RESTORE': RLX}, 5),
+    ('mmn_invalidate_close(): relaxed', {'O_CLOSE': RLX}, 1),
+    ('mmn_invalidate_close(): release only', {'O_CLOSE': REL}, 5),
+    ('mmn_invalidate_close(): acquire only', {'O_CLOSE': ACQ}, 1),
+    ('uncount_range(): relaxed', {'O_UNCOUNT': RLX}, 2),
+    ('uncount_range(), waiter bit: release', {'O_UNBIT': REL}, None),
+    ('dismiss_readers(): release', {'O_DISMISS': REL}, None),
+    ('set_seq(): relaxed', {'O_SETSEQ': RLX}, 2),
+    ('read_begin(), sequence: relaxed', {'O_SEQ': RLX}, 2),
+    ('read_begin(), count: relaxed', {'O_OPEN': RLX}, 2),
+    ('a fresh subscription published relaxed (misuse)',
+     {'O_PUBLISH': RLX}, 11),
+    ('a change is not counted', {'BUG': 1}, 2),
+    ('a callback does not set the sequence', {'BUG': 2}, 2),
+    ('a callback does not tear down', {'BUG': 3}, 2),
+    ('the range is read before the slot is held', {'BUG': 4}, 5),
+    ('an insert does not adopt', {'BUG': 5}, 1),
+    ('an insert scans the slots before it widens the hull', {'BUG': 6}, 1),
+    ('an insert does not count', {'BUG': 7}, 1),
+    ('remove does not wait for callbacks', {'BUG': 8}, 6),
+    ('read_begin() reads the count first', {'BUG': 9}, 2),
+    ('read_begin() does not wait', {'BUG': 10}, 2),
+    ('a callback is not counted as running', {'BUG': 11}, 6),
+    ('set_seq() stores without looking for a removal', {'BUG': 12}, 12),
+    ('the hull does not shrink', {'BUG': 13}, None),
+    ('a reader sleeps without setting the bit', {'BUG': 14}, 9),
+]
+
+
+def verdict(genmc, model, scenario, defines):
+    source = pathlib.Path(__file__).with_name('notifier.c')
+    flags = [f'-D{name}={value}' for name, value in defines.items()]
+    began = time.monotonic()
+    run = subprocess.run(
+        [genmc, f'--{model}', '--disable-estimation', '--',
+         f'-DSCENARIO={scenario}', *flags, str(source)],
+        capture_output=True, text=True, timeout=600, check=False)
+    text = run.stdout + run.stderr
+    seconds = time.monotonic() - began
+    if 'No errors were detected' in text:
+        explored = [line.rsplit(' ', 1)[1] for line in text.splitlines()
+                    if 'complete executions explored' in line]
+        return 'verified', int(explored[0]), seconds
+    if 'unsuccessful' in text:
+        kind = 'race' if 'race' in text.lower() else 'assertion'
+        return f'fails ({kind})', 0, seconds
+    sys.exit(f'genmc did not run:\n{text}')
+
+
+def first_failure(genmc, model, defines, wanted):
+    order = [wanted] if wanted else list(SCENARIOS)
+    for scenario in order:
+        if wanted is None and scenario in (8, 10):
+            continue
+        result, _, _ = verdict(genmc, model, scenario, defines)
+        if result != 'verified':
+            return scenario, result
+    return None, 'verified'
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--genmc', default=shutil.which('genmc') or 'genmc')
+    parser.add_argument('--model', action='append')
+    args = parser.parse_args()
+    models = args.model or ['rc11']
+    wrong = 0
+    for model in models:
+        for scenario, text in SCENARIOS.items():
+            result, explored, seconds = verdict(args.genmc, model, scenario,
+                                                {})
+            wrong += result != 'verified'
+            print(f'| {scenario} | {text} | {model} | {result} | {explored} '
+                  f'| {seconds:.1f} |', flush=True)
+    for model in models:
+        for text, defines, wanted in CHANGED:
+            scenario, result = first_failure(args.genmc, model, defines,
+                                             wanted)
+            # the other models have no data races, or hide the orders
+            if model == 'rc11':
+                wrong += (result == 'verified') != (wanted is None)
+            print(f'| {text} | {model} | {result} '
+                  f'| {scenario or "-"} |', flush=True)
+    return bool(wrong)
+
+
+sys.exit(main())
