@@ -72,11 +72,9 @@ static void uncount_range(struct range_sub *sub)
 		return;
 	/*
 	 * Nobody sets the bit while the count is 0.
-	 *
-	 * pair(open_count): release, with the acquire in read_begin(), which may
-	 * read this store instead.  Without it as above.
+	 * relaxed: a reader that reads this one reads on from the release above
 	 */
-	mmn_fetch_and_release(&sub->open, ~OPEN_WAITER);
+	mmn_fetch_and_relaxed(&sub->open, ~OPEN_WAITER);
 	mmn_wake(&sub->open, INT32_MAX);
 }
 

@@ -205,15 +205,11 @@ static void dismiss_readers(struct range_sub *sub)
 	uint32_t open;
 
 	/*
-	 * relaxed: readers that see the old one are caught when they retry;
-	 * callbacks that still run put no other in its place
+	 * relaxed, both: readers that see the old ones are caught when they
+	 * retry; callbacks that still run put no other sequence in its place
 	 */
 	mmn_store_relaxed(&sub->seq, 0);
-	/*
-	 * pair(open_count): release, with the acquire in read_begin().  Without
-	 * it a reader that was woken may read the old sequence once more.
-	 */
-	open = mmn_xchg_release(&sub->open, 0);
+	open = mmn_xchg_relaxed(&sub->open, 0);
 	if (!(open & OPEN_WAITER))
 		return;
 	mmn_bug_on(true, "a subscription is removed while a reader sleeps in "

@@ -236,11 +236,11 @@ struct mmn_state {
 	/* atomic: stored under lock, loaded by every change. S2 */
 	uintptr_t hull_lo;
 	uintptr_t hull_hi;
+	/* const: of the process that made it, see base/process.h */
+	uint32_t generation;
 
 	/* atomic */
 	uint32_t refs __attribute__((aligned(CACHE_LINE)));
-	/* const: of the process that made it, see base/process.h */
-	uint32_t generation;
 	/* const: what mmn_callback_alloc() returned */
 	void *block;
 
