@@ -10,7 +10,7 @@
 set -eu
 
 build='gcc libc6-dev meson ninja-build pkg-config liburcu-dev
-       liburing-dev systemtap-sdt-dev python3'
+       liburing-dev libzydis-dev systemtap-sdt-dev python3'
 check="$build g++ mandoc perl procps"
 ci="$check clang libclang-rt-dev clang-format clang-tidy cppcheck codespell
     shellcheck git"

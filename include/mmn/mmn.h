@@ -12,5 +12,6 @@
 #include <mmn/memory.h>
 #include <mmn/mirror.h>
 #include <mmn/notifier.h>
+#include <mmn/source.h>
 
 #endif

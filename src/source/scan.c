@@ -1,0 +1,590 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where in a program's code are calls made that change memory?  See scan.h.
+ *
+ * Allocates nothing and calls nothing but Zydis, which does not either: it also
+ * runs in the middle of dlopen().
+ */
+#include "source/scan.h"
+
+#include <Zydis/Zydis.h>
+#include <mmn/source.h>
+#include <string.h>
+
+#include "source/classify.h"
+
+/* Instructions before a system call that are looked at. */
+#define NR_RECENT 12u
+/* Places in one function. */
+#define NR_PLACES 24u
+
+#define SYSCALL_LENGTH 2u
+#define JUMP_LENGTH 5u
+/* Bytes behind the end of a function that may still be part of it. */
+#define NEAR_END 8u
+
+/* Encodings of .eh_frame_hdr that all linkers use for it. */
+#define ENCODING_UDATA4 0x03
+#define ENCODING_DATAREL_SDATA4 0x3b
+#define ENCODING_PCREL_SDATA4 0x1b
+
+/* ---- images ---- */
+
+static void add_segment(struct mmn_image *image, const ElfW(Phdr) * ph,
+			const uint8_t *bytes)
+{
+	struct mmn_image_segment *segment;
+
+	/* What cannot be read cannot be looked at. */
+	if (!(ph->p_flags & PF_R) || image->nr_segments == MMN_MAX_SEGMENTS)
+		return;
+	segment = &image->segment[image->nr_segments++];
+	segment->vaddr = ph->p_vaddr;
+	segment->size = ph->p_filesz;
+	segment->bytes = bytes;
+	segment->is_exec = ph->p_flags & PF_X;
+}
+
+/*
+ * Go runs on stacks of a few hundred bytes, and its system calls with it; there
+ * is no room for a dispatcher.  Its linker leaves a note with this name.
+ */
+static bool is_go_note(const uint8_t *note, uintptr_t size)
+{
+	ElfW(Nhdr) head;
+	uintptr_t at = 0, step;
+
+	while (size - at >= sizeof(head) + 4) {
+		memcpy(&head, note + at, sizeof(head));
+		if (head.n_namesz == 4 &&
+		    !memcmp(note + at + sizeof(head), "Go\0", 4))
+			return true;
+		step = sizeof(head) + ((head.n_namesz + 3ul) & ~3ul) +
+		       ((head.n_descsz + 3ul) & ~3ul);
+		if (step > size - at)
+			return false;
+		at += step;
+	}
+	return false;
+}
+
+void mmn_image_from_loaded(struct mmn_image *image,
+			   const struct dl_phdr_info *info)
+{
+	const ElfW(Phdr) * ph;
+	const uint8_t *bytes;
+	uint32_t i;
+
+	image->bias = info->dlpi_addr;
+	image->nr_segments = 0;
+	image->unwind_vaddr = 0;
+	image->refuse = MMN_REFUSE_NONE;
+	for (i = 0; i < info->dlpi_phnum; i++) {
+		ph = &info->dlpi_phdr[i];
+		bytes = (const uint8_t *)(info->dlpi_addr + ph->p_vaddr);
+		if (ph->p_type == PT_LOAD)
+			add_segment(image, ph, bytes);
+		else if (ph->p_type == PT_GNU_EH_FRAME)
+			image->unwind_vaddr = ph->p_vaddr;
+		else if (ph->p_type == PT_NOTE && ph->p_memsz &&
+			 is_go_note(bytes, ph->p_memsz))
+			image->refuse = MMN_REFUSE_SMALL_STACK;
+	}
+}
+
+static bool is_inside(uint64_t offset, uint64_t length, uint64_t size)
+{
+	return offset <= size && length <= size - offset;
+}
+
+bool mmn_image_from_file(struct mmn_image *image, const uint8_t *view,
+			 uintptr_t view_size, uintptr_t code, uint64_t offset)
+{
+	const uint64_t page = MMN_PAGE_SIZE - 1;
+	ElfW(Ehdr) head;
+	ElfW(Phdr) ph;
+	bool has_code = false;
+	uint32_t i;
+
+	if (view_size < sizeof(head))
+		return false;
+	memcpy(&head, view, sizeof(head));
+	if (memcmp(head.e_ident, ELFMAG, SELFMAG) ||
+	    head.e_ident[EI_CLASS] != ELFCLASS64 ||
+	    head.e_machine != EM_X86_64 || head.e_phentsize != sizeof(ph) ||
+	    !is_inside(head.e_phoff, head.e_phnum * sizeof(ph), view_size))
+		return false;
+
+	image->bias = 0;
+	image->nr_segments = 0;
+	image->unwind_vaddr = 0;
+	image->refuse = MMN_REFUSE_NONE;
+	for (i = 0; i < head.e_phnum; i++) {
+		memcpy(&ph, view + head.e_phoff + i * sizeof(ph), sizeof(ph));
+		if (!is_inside(ph.p_offset, ph.p_filesz, view_size))
+			continue;
+		if (ph.p_type == PT_GNU_EH_FRAME)
+			image->unwind_vaddr = ph.p_vaddr;
+		if (ph.p_type == PT_NOTE &&
+		    is_go_note(view + ph.p_offset, ph.p_filesz))
+			image->refuse = MMN_REFUSE_SMALL_STACK;
+		if (ph.p_type != PT_LOAD)
+			continue;
+		if ((ph.p_flags & PF_X) && (ph.p_offset & ~page) == offset) {
+			image->bias = code - (ph.p_vaddr & ~page);
+			has_code = true;
+		} else {
+			/* Only what was mapped now is looked at for places. */
+			ph.p_flags &= ~(uint32_t)PF_X;
+		}
+		add_segment(image, &ph, view + ph.p_offset);
+	}
+	return has_code;
+}
+
+/* @length bytes at @vaddr, or NULL. */
+static const uint8_t *image_bytes(const struct mmn_image *image,
+				  uintptr_t vaddr, uintptr_t length)
+{
+	const struct mmn_image_segment *segment;
+	uint32_t i;
+
+	for (i = 0; i < image->nr_segments; i++) {
+		segment = &image->segment[i];
+		if (vaddr >= segment->vaddr &&
+		    is_inside(vaddr - segment->vaddr, length, segment->size))
+			return segment->bytes + (vaddr - segment->vaddr);
+	}
+	return NULL;
+}
+
+/* ---- functions ---- */
+
+struct function {
+	uintptr_t start;
+	uintptr_t end;
+};
+
+static int32_t get_s32(const uint8_t *from)
+{
+	int32_t value;
+
+	memcpy(&value, from, sizeof(value));
+	return value;
+}
+
+/*
+ * .eh_frame_hdr: a sorted table of (function, its unwind entry), both relative
+ * to the header.  The entry says how long the function is.
+ */
+static bool find_function(const struct mmn_image *image, uintptr_t vaddr,
+			  struct function *ret)
+{
+	uintptr_t hdr = image->unwind_vaddr, entry;
+	const uint8_t *bytes;
+	uint32_t count, low, high, middle;
+
+	bytes = hdr ? image_bytes(image, hdr, 12) : NULL;
+	if (!bytes || bytes[0] != 1 || bytes[2] != ENCODING_UDATA4 ||
+	    bytes[3] != ENCODING_DATAREL_SDATA4 ||
+	    bytes[1] != ENCODING_PCREL_SDATA4)
+		return false;
+	count = (uint32_t)get_s32(bytes + 8);
+	bytes = image_bytes(image, hdr + 12, count * 8ul);
+	if (!count || !bytes || hdr + (uintptr_t)get_s32(bytes) > vaddr)
+		return false;
+	low = 0;
+	high = count;
+	while (high - low > 1) {
+		middle = low + (high - low) / 2;
+		if (hdr + (uintptr_t)get_s32(bytes + middle * 8ul) <= vaddr)
+			low = middle;
+		else
+			high = middle;
+	}
+	ret->start = hdr + (uintptr_t)get_s32(bytes + low * 8ul);
+	entry = hdr + (uintptr_t)get_s32(bytes + low * 8ul + 4);
+
+	/* length, pointer to the common part, function start, size */
+	bytes = image_bytes(image, entry, 16);
+	if (!bytes || entry + 8 + (uintptr_t)get_s32(bytes + 8) != ret->start)
+		return false;
+	ret->end = ret->start + (uint32_t)get_s32(bytes + 12);
+	/*
+	 * libc's clone() ends its entry just before the system call, because
+	 * the child must not be unwound: what follows directly belongs to it.
+	 */
+	if (vaddr >= ret->end && vaddr - ret->end < NEAR_END)
+		ret->end = vaddr + SYSCALL_LENGTH;
+	return vaddr < ret->end;
+}
+
+/* ---- one function ---- */
+
+struct insn {
+	uintptr_t vaddr;
+	uint8_t length;
+	/* does the same wherever it is */
+	bool is_movable;
+	/* what follows does not run directly after it */
+	bool ends_line;
+	bool writes_rax;
+	/* mov $nr,%eax */
+	bool is_number;
+	/* mov %reg,%eax, with a constant in reg */
+	bool is_constant_copy;
+	uint8_t reg;
+	uint32_t nr;
+};
+
+struct place {
+	uintptr_t at;
+	uintptr_t call;
+	uint32_t nr;
+	uint8_t reg;
+	/* eax is a copy of reg, which holds a constant */
+	bool is_constant_copy;
+	uint32_t reason;
+};
+
+struct scan {
+	const struct mmn_image *image;
+	void (*found)(void *arg, const struct mmn_found *site);
+	void *arg;
+	ZydisDecoder decoder;
+	const struct mmn_image_segment *segment;
+	struct function function;
+	uint32_t nr_places;
+	struct place place[NR_PLACES];
+	/* By general register: was it ever given a number of interest? */
+	uint16_t holds_number;
+	/* Was a constant the last thing it was given, in order of address? */
+	uint16_t holds_constant;
+};
+
+static uint8_t general_register(ZydisRegister reg)
+{
+	ZydisRegister wide = ZydisRegisterGetLargestEnclosing(
+		ZYDIS_MACHINE_MODE_LONG_64, reg);
+
+	if (wide < ZYDIS_REGISTER_RAX || wide > ZYDIS_REGISTER_R15)
+		return UINT8_MAX;
+	return (uint8_t)(wide - ZYDIS_REGISTER_RAX);
+}
+
+static bool ends_a_line(const ZydisDecodedInstruction *decoded)
+{
+	switch (decoded->meta.category) {
+	case ZYDIS_CATEGORY_CALL:
+	case ZYDIS_CATEGORY_RET:
+	case ZYDIS_CATEGORY_COND_BR:
+	case ZYDIS_CATEGORY_UNCOND_BR:
+	case ZYDIS_CATEGORY_SYSCALL:
+	case ZYDIS_CATEGORY_SYSRET:
+	case ZYDIS_CATEGORY_SYSTEM:
+	case ZYDIS_CATEGORY_INTERRUPT:
+		return true;
+	default:
+		return decoded->mnemonic == ZYDIS_MNEMONIC_HLT ||
+		       decoded->mnemonic == ZYDIS_MNEMONIC_UD2;
+	}
+}
+
+static void note_write(struct scan *scan, uint8_t reg,
+		       const ZydisDecodedInstruction *decoded,
+		       const ZydisDecodedOperand *source)
+{
+	uint16_t bit = (uint16_t)(1u << reg);
+
+	if (decoded->mnemonic == ZYDIS_MNEMONIC_MOV &&
+	    source->type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+		scan->holds_constant |= bit;
+		if (mmn_classify_is_candidate(source->imm.value.u))
+			scan->holds_number |= bit;
+	} else {
+		scan->holds_constant &= (uint16_t)~bit;
+	}
+}
+
+static void describe(struct scan *scan, struct insn *insn,
+		     const ZydisDecodedInstruction *decoded,
+		     const ZydisDecodedOperand *operands)
+{
+	const ZydisDecodedOperand *to = &operands[0], *from = &operands[1];
+	uint8_t reg, i;
+
+	insn->length = decoded->length;
+	insn->ends_line = ends_a_line(decoded);
+	insn->is_movable = !(decoded->attributes & ZYDIS_ATTRIB_IS_RELATIVE);
+	insn->writes_rax = false;
+	insn->is_number = false;
+	insn->is_constant_copy = false;
+	for (i = 0; i < decoded->operand_count; i++) {
+		if (operands[i].type != ZYDIS_OPERAND_TYPE_REGISTER ||
+		    !(operands[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
+			continue;
+		reg = general_register(operands[i].reg.value);
+		if (reg == UINT8_MAX)
+			continue;
+		note_write(scan, reg, decoded, from);
+		if (reg == 0)
+			insn->writes_rax = true;
+	}
+	if (!insn->writes_rax || to->type != ZYDIS_OPERAND_TYPE_REGISTER ||
+	    general_register(to->reg.value) != 0 || to->size < 32)
+		return;
+	if (decoded->mnemonic == ZYDIS_MNEMONIC_MOV &&
+	    from->type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+		insn->is_number = true;
+		insn->nr = (uint32_t)from->imm.value.u;
+	} else if (decoded->mnemonic == ZYDIS_MNEMONIC_MOV &&
+		   from->type == ZYDIS_OPERAND_TYPE_REGISTER) {
+		insn->reg = general_register(from->reg.value);
+		insn->is_constant_copy = insn->reg < 16 &&
+					 (scan->holds_constant >> insn->reg & 1);
+	} else if (decoded->mnemonic == ZYDIS_MNEMONIC_XOR &&
+		   from->type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		   from->reg.value == to->reg.value) {
+		insn->is_number = true;
+		insn->nr = 0;
+	}
+}
+
+/*
+ * recent[0] stands directly before the system call, and so on backwards.
+ * Finds the number and the instruction to replace.
+ */
+static void describe_place(struct place *place, uintptr_t call,
+			   const struct insn *recent, uint32_t nr_recent)
+{
+	bool can_move = true;
+	uint32_t i;
+
+	place->call = call;
+	place->nr = MMN_NR_DYNAMIC;
+	place->is_constant_copy = false;
+	place->at = 0;
+	place->reason = MMN_REFUSE_SHAPE;
+	for (i = 0; i < nr_recent && !recent[i].ends_line; i++) {
+		if (!recent[i].is_movable ||
+		    call - recent[i].vaddr > MMN_MAX_MOVED)
+			can_move = false;
+		/* The nearest long one: least to move. */
+		if (can_move && !place->at && recent[i].length >= JUMP_LENGTH) {
+			place->at = recent[i].vaddr;
+			place->reason = MMN_REFUSE_NONE;
+		}
+		if (recent[i].writes_rax) {
+			if (recent[i].is_number)
+				place->nr = recent[i].nr;
+			place->reg = recent[i].reg;
+			place->is_constant_copy = recent[i].is_constant_copy;
+			break;
+		}
+	}
+}
+
+static const uint8_t *decode_at(struct scan *scan, uintptr_t vaddr,
+				ZydisDecodedInstruction *decoded,
+				ZydisDecodedOperand *operands)
+{
+	uintptr_t left = scan->function.end - vaddr;
+	const uint8_t *bytes = image_bytes(scan->image, vaddr, left);
+
+	if (!bytes || !ZYAN_SUCCESS(ZydisDecoderDecodeFull(
+			      &scan->decoder, bytes, left, decoded, operands)))
+		return NULL;
+	return bytes;
+}
+
+static void remember(struct insn *recent, uint32_t *nr_recent)
+{
+	uint32_t i;
+
+	if (*nr_recent < NR_RECENT)
+		(*nr_recent)++;
+	for (i = *nr_recent - 1; i > 0; i--)
+		recent[i] = recent[i - 1];
+}
+
+/* First pass: the places.  False when the function cannot be decoded. */
+static bool find_places(struct scan *scan)
+{
+	ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+	ZydisDecodedInstruction decoded;
+	struct insn recent[NR_RECENT];
+	uint32_t nr_recent = 0;
+	uintptr_t vaddr;
+	const uint8_t *bytes;
+
+	scan->nr_places = 0;
+	scan->holds_number = 0;
+	scan->holds_constant = 0;
+	for (vaddr = scan->function.start; vaddr < scan->function.end;
+	     vaddr += decoded.length) {
+		bytes = decode_at(scan, vaddr, &decoded, operands);
+		if (!bytes)
+			return false;
+		if (decoded.mnemonic == ZYDIS_MNEMONIC_SYSCALL &&
+		    scan->nr_places < NR_PLACES)
+			describe_place(&scan->place[scan->nr_places++], vaddr,
+				       recent, nr_recent);
+		remember(recent, &nr_recent);
+		recent[0].vaddr = vaddr;
+		describe(scan, &recent[0], &decoded, operands);
+	}
+	return true;
+}
+
+/* Second pass: no branch may lead behind the first byte of a place. */
+static void find_targets(struct scan *scan)
+{
+	ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+	ZydisDecodedInstruction decoded;
+	ZyanU64 target;
+	uintptr_t vaddr;
+	uint32_t i;
+
+	for (vaddr = scan->function.start; vaddr < scan->function.end;
+	     vaddr += decoded.length) {
+		if (!decode_at(scan, vaddr, &decoded, operands))
+			return;
+		if (decoded.meta.branch_type == ZYDIS_BRANCH_TYPE_NONE ||
+		    operands[0].type != ZYDIS_OPERAND_TYPE_IMMEDIATE ||
+		    !ZYAN_SUCCESS(ZydisCalcAbsoluteAddress(
+			    &decoded, &operands[0], vaddr, &target)))
+			continue;
+		for (i = 0; i < scan->nr_places; i++)
+			if (scan->place[i].at && target > scan->place[i].at &&
+			    target <= scan->place[i].call)
+				scan->place[i].reason = MMN_REFUSE_TARGET;
+	}
+}
+
+/*
+ * `mov %r9d,%eax` where r9d was given a constant further up, and never a number
+ * of interest: compilers keep the number of futex() in a register that way.
+ */
+static bool is_harmless_copy(const struct scan *scan, const struct place *place)
+{
+	return place->is_constant_copy &&
+	       !(scan->holds_number >> place->reg & 1);
+}
+
+static void report_place(struct scan *scan, const struct place *place)
+{
+	struct mmn_found site = { .nr = place->nr, .reason = place->reason };
+	const uint8_t *bytes;
+
+	if (place->nr != MMN_NR_DYNAMIC &&
+	    !mmn_classify_is_candidate(place->nr))
+		return;
+	if (is_harmless_copy(scan, place))
+		return;
+	bytes = image_bytes(scan->image, place->call + SYSCALL_LENGTH,
+			    sizeof(MMN_OWN_CALL_MARK) - 1);
+	if (bytes &&
+	    !memcmp(bytes, MMN_OWN_CALL_MARK, sizeof(MMN_OWN_CALL_MARK) - 1))
+		return;
+
+	site.resume = (uint8_t *)(place->call + SYSCALL_LENGTH +
+				  scan->image->bias);
+	if (site.reason == MMN_REFUSE_NONE)
+		site.reason = scan->image->refuse;
+	if (site.reason == MMN_REFUSE_NONE) {
+		site.at = (uint8_t *)(place->at + scan->image->bias);
+		site.text_start = (scan->segment->vaddr + scan->image->bias) &
+				  ~(MMN_PAGE_SIZE - 1);
+		site.text_last = (scan->segment->vaddr + scan->image->bias +
+				  scan->segment->size - 1) |
+				 (MMN_PAGE_SIZE - 1);
+		site.nr_moved = (uint32_t)(place->call - place->at);
+		memcpy(site.moved,
+		       image_bytes(scan->image, place->at, site.nr_moved),
+		       site.nr_moved);
+	} else {
+		site.is_unknown = place->nr == MMN_NR_DYNAMIC;
+	}
+	scan->found(scan->arg, &site);
+}
+
+/* ---- everything ---- */
+
+static const uint8_t *next_candidate(const uint8_t *bytes, const uint8_t *end)
+{
+	while (end - bytes >= 2) {
+		bytes = memchr(bytes, 0x0f, (size_t)(end - bytes - 1));
+		if (!bytes)
+			return NULL;
+		if (bytes[1] == 0x05)
+			return bytes;
+		bytes++;
+	}
+	return NULL;
+}
+
+bool mmn_scan_has_candidate(const uint8_t *bytes, uintptr_t size)
+{
+	return next_candidate(bytes, bytes + size);
+}
+
+/* Not in any function that is known: worth a word when it looks like a call. */
+static void report_stray(struct scan *scan, const uint8_t *bytes,
+			 uintptr_t vaddr)
+{
+	struct mmn_found site = {
+		.resume = (uint8_t *)(vaddr + SYSCALL_LENGTH +
+				      scan->image->bias),
+		.nr = MMN_NR_DYNAMIC,
+		.reason = MMN_REFUSE_NO_UNWIND,
+		.is_unknown = true,
+	};
+
+	if (bytes[-5] != 0xb8)
+		return;
+	memcpy(&site.nr, bytes - 4, sizeof(site.nr));
+	if (mmn_classify_is_candidate(site.nr))
+		scan->found(scan->arg, &site);
+}
+
+static void scan_segment(struct scan *scan,
+			 const struct mmn_image_segment *segment)
+{
+	const uint8_t *end = segment->bytes + segment->size;
+	const uint8_t *bytes = segment->bytes;
+	uintptr_t vaddr;
+	uint32_t i;
+
+	scan->segment = segment;
+	while ((bytes = next_candidate(bytes, end))) {
+		vaddr = segment->vaddr + (uintptr_t)(bytes - segment->bytes);
+		if (!find_function(scan->image, vaddr, &scan->function) ||
+		    !find_places(scan)) {
+			if (bytes - segment->bytes >= 5)
+				report_stray(scan, bytes, vaddr);
+			bytes += SYSCALL_LENGTH;
+			continue;
+		}
+		if (scan->nr_places)
+			find_targets(scan);
+		for (i = 0; i < scan->nr_places; i++)
+			report_place(scan, &scan->place[i]);
+		bytes += scan->function.end - vaddr;
+		if (bytes > end)
+			return;
+	}
+}
+
+void mmn_scan_image(const struct mmn_image *image,
+		    void (*found)(void *arg, const struct mmn_found *site),
+		    void *arg)
+{
+	struct scan scan = { .image = image, .found = found, .arg = arg };
+	uint32_t i;
+
+	ZydisDecoderInit(&scan.decoder, ZYDIS_MACHINE_MODE_LONG_64,
+			 ZYDIS_STACK_WIDTH_64);
+	for (i = 0; i < image->nr_segments; i++)
+		if (image->segment[i].is_exec)
+			scan_segment(&scan, &image->segment[i]);
+}
