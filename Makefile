@@ -10,7 +10,7 @@ RUN_FLAGS ?= --seconds 5
 
 TESTLOG = $(BUILD)/meson-logs/testlog.json
 
-.PHONY: all deps build run check bench install clean help
+.PHONY: all deps build run check bench install ordering clean help
 
 all: build
 
@@ -22,6 +22,7 @@ help:
 	@echo 'make check     build and run all tests'
 	@echo 'make bench     print the benchmarks, each a ratio in one process'
 	@echo 'make install   install below PREFIX=$(PREFIX), DESTDIR is honoured'
+	@echo 'make ordering  write doc/ORDERING.md anew'
 	@echo 'make clean     remove $(BUILD)/'
 
 deps:
@@ -50,6 +51,10 @@ install: build
 	@meson configure $(BUILD) -Dprefix=$(abspath $(PREFIX))
 	@DESTDIR=$(DESTDIR) meson install -C $(BUILD) --quiet
 	@echo 'installed below $(DESTDIR)$(abspath $(PREFIX))'
+
+ordering:
+	@scripts/check-pairs.py --markdown >doc/ORDERING.new
+	@mv doc/ORDERING.new doc/ORDERING.md
 
 clean:
 	@rm -rf $(BUILD)

@@ -20,6 +20,8 @@ P7  a pair comment stands at an ordered access and not elsewhere
 P8  a relaxed access has a comment that says why relaxed is enough: the word
     relaxed occurs in a comment earlier in its function or macro, or above it
 
+P9  doc/ORDERING.md, if it is there, is what --markdown prints
+
 usage: check-pairs.py [-v | --markdown] [--root DIR]
   -v          print the table of pairs
   --markdown  print doc/ORDERING.md
@@ -29,6 +31,7 @@ import collections
 import pathlib
 import re
 import sys
+import textwrap
 
 import csource
 
@@ -148,23 +151,36 @@ def print_table(sites):
                   f'{site.macro}')
 
 
-def print_markdown(sites):
-    print('<!-- SPDX-License-Identifier: MIT -->')
-    print('<!-- Made by scripts/check-pairs.py --markdown, do not edit. -->')
-    print('# Memory ordering')
-    print()
-    print('Every access in libmmn that orders more than itself, by the pair it '
-          'belongs to.\nThe comment at each site says the same; '
-          '`scripts/check-pairs.py` compares the two\nsides and fails the '
-          'build when one is missing.')
+HEAD = '''<!-- SPDX-License-Identifier: MIT -->
+<!-- Made by `make ordering`, do not edit. -->
+# Memory ordering
+
+Every access in libmmn that orders more than itself, by the pair it belongs to.
+The comment at each site says the same; `scripts/check-pairs.py` compares the two
+sides and fails the build when one is missing.
+'''
+
+
+def markdown(sites):
+    lines = [HEAD]
     for tag, found in sorted(sites.items()):
-        print(f'\n## {tag}\n')
+        lines.append(f'## {tag}\n')
         for site in sorted(found, key=lambda s: (s.source.name, s.offset)):
             text, external = site.text
-            print(f'* `{site.source.name}`, `{site.function}()`: '
-                  f'`{site.macro}`'
-                  f'{", the other side is outside this tree" * external}\n')
-            print(f'  {text.strip()}\n')
+            outside = ', the other side is outside of this tree' * external
+            lines.append(f'* `{site.source.name}`, `{site.function}()`: '
+                         f'`{site.macro}`{outside}\n')
+            lines.append(textwrap.fill(' '.join(text.split()), 78, initial_indent='  ',
+                                       subsequent_indent='  ') + '\n')
+    return '\n'.join(lines)
+
+
+def check_markdown(root, sites, errors):
+    path = root / 'doc/ORDERING.md'
+    if path.exists() and \
+            path.read_text(encoding='utf-8') != markdown(sites):
+        errors.append('doc/ORDERING.md:1: P9: is out of date, `make ordering` '
+                      'writes it anew')
 
 
 def main():
@@ -182,8 +198,9 @@ def main():
             check_file(source, orders, sites, errors)
     check_tags(sites, errors)
     if args.markdown and not errors:
-        print_markdown(sites)
+        print(markdown(sites), end='')
         sys.exit(0)
+    check_markdown(args.root, sites, errors)
     if args.v:
         print_table(sites)
     count = sum(len(found) for found in sites.values())

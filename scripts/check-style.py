@@ -9,6 +9,7 @@ S4  none of the words that mean "not finished"
 S5  public headers: no _Atomic, no thread or RCU types, no bit-fields
 S6  no lines wider than 100 columns in C; clang-format aims at 80
 S7  a file with tests is called <module>-<what>-test.c
+S8  an errno that a public header names is explained in doc/ERRORS.md
 
 usage: check-style.py [--root DIR]
 """
@@ -65,6 +66,18 @@ def check_header(source, errors):
                       'public header')
 
 
+def check_errnos(root, errors):
+    path = root / 'doc/ERRORS.md'
+    if not path.exists():
+        return
+    known = set(re.findall(r'`-(E\w+)`', path.read_text(encoding='utf-8')))
+    for source in csource.files(root, ['include'], {'.h'}):
+        for m in re.finditer(r'-(E[A-Z0-9]{2,})\b', source.text):
+            if m[1] not in known:
+                errors.append(f'{source.where(m.start())}: S8: {m[0]} is not '
+                              'in doc/ERRORS.md')
+
+
 def check(root, path, errors):
     name = path.relative_to(root).as_posix()
     try:
@@ -95,6 +108,7 @@ def main():
     for path in text_files(root):
         check(root, path, errors)
         count += 1
+    check_errnos(root, errors)
     csource.finish(errors, f'{count} files')
 
 

@@ -73,6 +73,7 @@ int mmn_a(const char *name, int (*call)(void *))
     'include/mmn/a.h': MIT + '''#ifndef MMN_A_H
 #define MMN_A_H
 #include <stddef.h>
+/* Return: -ENOENT */
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -142,6 +143,7 @@ FAULTS = [
     ('pairs', 'P7', 'src/base/flag.h', 'mmn_load_acquire(p)',
      'mmn_load_relaxed(p)'),
     ('pairs', 'P8', 'src/base/flag.h', '/* relaxed: a hint */', ''),
+    ('pairs', 'P9', 'doc/ORDERING.md', None, '# Memory ordering\n'),
     ('layers', 'L1', 'src/base/flag.h', '#include "base/atomic.h"',
      '#include "tree/tree.h"'),
     ('layers', 'L1', 'src/fence/f.c', None, '#include "notifier/n.h"\n'),
@@ -188,6 +190,7 @@ FAULTS = [
      'struct x {\n\tunsigned y : 3;\n};'),
     ('style', 'S6', 'src/tree/tree.c', None, '/* ' + 'x' * 100 + ' */\n'),
     ('style', 'S7', 'tests/unit/issue.c', None, MIT + 'TEST(x)\n{\n}\n'),
+    ('style', 'S8', 'doc/ERRORS.md', None, '`-EINVAL`\n'),
     ('headers', 'H1', 'include/mmn/a.h', '#include <stddef.h>',
      'struct x {\n\tuint32_t size;\n};'),
     ('headers', 'H1', 'include/mmn/a.h', '#ifndef MMN_A_H',
