@@ -319,7 +319,10 @@ void *mmn_callback_alloc(size_t size)
 		return alloc_large(size);
 	class = class_of(size);
 	header = pop(class);
-	if (!header)
+	if (header)
+		/* relaxed: the block is ours alone.  A1 */
+		mmn_check(mmn_load_relaxed(&header->state) == STATE_FREE);
+	else
 		header = take_frontier(class);
 	if (!header)
 		return NULL;

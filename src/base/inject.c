@@ -6,11 +6,7 @@
 
 #include "base/syscall.h"
 
-/*
- * struct point - one armed point
- *
- * I1  hits <= passes, when nobody is in mmn_inject_fire().
- */
+/* One point; all zero until it is armed for the first time. */
 struct point {
 	/* atomic: passes since armed; the number of a pass is its value */
 	uint64_t passes;
