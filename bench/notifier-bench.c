@@ -13,6 +13,7 @@
 #include "notifier/state.h"
 
 #define MANY 100000
+#define FEW 1000
 
 struct fixture {
 	struct mmn_state *state;
@@ -208,6 +209,16 @@ int main(int argc, char **argv)
 	result = bench_measure(inserts, &fixture.subs[0], ms);
 	bench_line("insert+remove, nothing else", result, "mutex pair", pair);
 
+	for (i = 0; i < FEW; i++)
+		insert(&fixture.subs[i], (uintptr_t)i << 20,
+		       ((uintptr_t)i << 20) + 4095);
+	fixture.start = ((uintptr_t)(FEW / 2) << 20) + (1 << 19);
+	fixture.last = fixture.start + 4095;
+	result = bench_measure(changes, &fixture, ms);
+	bench_line("start+end, between 1000", result, "mutex pair", pair);
+	for (i = 0; i < FEW; i++)
+		mmn_range_subscription_remove(&fixture.subs[i]);
+
 	for (i = 0; i < MANY; i++)
 		insert(&fixture.subs[i], (uintptr_t)i << 14,
 		       ((uintptr_t)i << 14) + 4095);
@@ -223,7 +234,8 @@ int main(int argc, char **argv)
 	fixture.start += 8192;
 	fixture.last = fixture.start + 4095;
 	result = bench_measure(changes, &fixture, ms);
-	bench_line("start+end, between 100000", result, "mutex pair", pair);
+	bench_line("start+end, close to one of 100000", result, "mutex pair",
+		   pair);
 	for (i = 0; i < MANY; i++)
 		mmn_range_subscription_remove(&fixture.subs[i]);
 	free(fixture.subs);

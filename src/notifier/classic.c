@@ -398,19 +398,17 @@ static void link_classic(struct mmn_state *state, struct classic_sub *sub)
 	sub->birth = new_id(state);
 	sub->ends_after = sub->birth;
 	sub->running = 0;
-	if (watches_changes(sub))
-		state->nr_watching++;
 	list_add_tail(&sub->link, &state->classics);
-	state_update_hull(state);
 	MMN_PROBE(classic_register, sub, sub->birth);
 }
 
 static void unlink_classic(struct mmn_state *state, struct classic_sub *sub)
 {
 	list_del(&sub->link);
-	if (watches_changes(sub))
+	if (watches_changes(sub)) {
 		state->nr_watching--;
-	state_update_hull(state);
+		state_filter_remove(state, 0, UINTPTR_MAX);
+	}
 	MMN_PROBE(classic_unregister, sub, sub->birth);
 }
 
@@ -444,7 +442,10 @@ static int register_locked(struct mmn_state *state, struct classic_sub *sub,
 		return -EINVAL;
 	if (state_thread_has_change(state, 0, UINTPTR_MAX))
 		return -EDEADLK;
-	state_widen_hull(state, 0, UINTPTR_MAX);
+	if (watches_changes(sub)) {
+		state->nr_watching++;
+		state_filter_add(state, 0, UINTPTR_MAX);
+	}
 	state_adopt_slots(state, 0, UINTPTR_MAX);
 	link_classic(state, sub);
 	/*

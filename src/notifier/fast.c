@@ -10,11 +10,11 @@
  *
  *	CPU0: mmn_invalidate_open()       CPU1: insert, S held
  *
- *	[W] slot = desc                   [W] hull = wider
+ *	[W] slot = desc                   [W] filter, a word of each sieve
  *	MB                                MB
- *	[R] hull                          [R] slot
+ *	[R] filter                        [R] slot
  *
- * Not both may read what was there before.  If CPU0 sees the new hull it goes
+ * Not both may read what was there before.  If CPU0 sees the new words it goes
  * on to mmn_invalidate_notify(), waits for S, and finds the subscription in the
  * tree.  If CPU1 sees the slot it counts the change as open on the new
  * subscription, whose readers then wait for its end.
@@ -72,25 +72,13 @@ static uint32_t claim_slot(struct mmn_state *state,
 		/*
 		 * pair(open_insert): the opener's store, with the loads of the
 		 * slots in hold_slot().  Without it an insert finds the slot
-		 * free, this change finds the old hull, and readers of the new
+		 * free, this change finds the old filter, and readers of the new
 		 * subscription do not wait.
 		 */
 		if (mmn_cmpxchg_seq_cst(word, &free, (uintptr_t)desc))
 			return i;
 	}
 	return NO_SLOT;
-}
-
-static bool hull_overlaps(const struct mmn_state *state, uintptr_t start,
-			  uintptr_t last)
-{
-	/*
-	 * pair(open_insert): the opener's loads, with the stores in
-	 * set_hull().  Without it they are satisfied before the slot is
-	 * visible, and a change and an insert miss each other.
-	 */
-	return mmn_load_seq_cst(&state->hull_lo) <= last &&
-	       mmn_load_seq_cst(&state->hull_hi) >= start;
 }
 
 bool mmn_invalidate_open(struct mmn_invalidate_desc *desc)
@@ -111,7 +99,7 @@ bool mmn_invalidate_open(struct mmn_invalidate_desc *desc)
 	MMN_PROBE(change_open, desc, desc->start, desc->last, desc->event);
 	if (unlikely(change->slot == NO_SLOT))
 		return true;
-	return hull_overlaps(state, desc->start, desc->last);
+	return filter_overlaps(&state->filter, desc->start, desc->last);
 }
 
 bool mmn_invalidate_close(struct mmn_invalidate_desc *desc)
@@ -148,6 +136,6 @@ bool mmn_state_has_subscriptions(const struct mmn_state *state)
 {
 	/* relaxed: a hint, by contract */
 	return state_is_live(state) &&
-	       mmn_load_relaxed(&state->hull_lo) <=
-		       mmn_load_relaxed(&state->hull_hi);
+	       mmn_load_relaxed(&state->filter.hull_lo) <=
+		       mmn_load_relaxed(&state->filter.hull_hi);
 }

@@ -115,13 +115,13 @@ static uint32_t count_open_changes(struct mmn_state *state,
 }
 
 /*
- * The order matters: first the hull, then the slots, see mmn_invalidate_open().
+ * The order matters: first the filter, then the slots, see mmn_invalidate_open().
  * The birth is given after the changes found in the slots got their ids, so that
  * they count as older: they are waited for, but do not call back.
  */
 static void link_range(struct mmn_state *state, struct range_sub *sub)
 {
-	state_widen_hull(state, sub->node.start, sub->node.last);
+	state_filter_add(state, sub->node.start, sub->node.last);
 	state_adopt_slots(state, sub->node.start, sub->node.last);
 	sub->node.birth = new_id(state);
 	itree_insert(&state->tree, &sub->node);
@@ -220,7 +220,7 @@ static void dismiss_readers(struct range_sub *sub)
 static void unlink_range(struct mmn_state *state, struct range_sub *sub)
 {
 	itree_remove(&state->tree, &sub->node);
-	state_update_hull(state);
+	state_filter_remove(state, sub->node.start, sub->node.last);
 	dismiss_readers(sub);
 	MMN_PROBE(range_remove, sub, sub->node.start, sub->node.last);
 }

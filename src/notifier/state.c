@@ -10,15 +10,22 @@
 #include "base/inject.h"
 #include "base/probe.h"
 
+/* lo > hi when nobody is there. */
+static void hull_of(struct mmn_state *state, uintptr_t *ret_lo,
+		    uintptr_t *ret_hi)
+{
+	*ret_lo = state->nr_watching ? 0 : UINTPTR_MAX;
+	*ret_hi = state->nr_watching ? UINTPTR_MAX : 0;
+	if (!state->nr_watching)
+		itree_hull(&state->tree, ret_lo, ret_hi);
+}
+
 static bool hull_is_right(struct mmn_state *state)
 {
 	uintptr_t lo, hi;
 
-	if (state->nr_watching)
-		return state->hull_lo == 0 && state->hull_hi == UINTPTR_MAX;
-	if (!itree_hull(&state->tree, &lo, &hi))
-		return state->hull_lo > state->hull_hi;
-	return state->hull_lo == lo && state->hull_hi == hi;
+	hull_of(state, &lo, &hi);
+	return state->filter.hull_lo == lo && state->filter.hull_hi == hi;
 }
 
 static uint32_t count_open(struct mmn_state *state, struct range_sub *sub)
@@ -48,7 +55,8 @@ static bool counts_are_right(struct mmn_state *state)
 
 		/* relaxed: the count moves under the lock only */
 		if (mmn_load_relaxed(&sub->open) / OPEN_ONE !=
-		    count_open(state, sub))
+			    count_open(state, sub) ||
+		    !filter_contains(&state->filter, node->start, node->last))
 			return false;
 	}
 	return itree_check(&state->tree);
@@ -102,40 +110,29 @@ void state_unlock(struct mmn_state *state, const struct mmn_sigmask *saved)
 	mmn_signals_restore(saved);
 }
 
-static void set_hull(struct mmn_state *state, uintptr_t lo, uintptr_t hi)
+static void update_hull(struct mmn_state *state)
 {
-	/*
-	 * pair(open_insert): the insert's stores, with the loads in
-	 * hull_overlaps().  Without it state_adopt_slots() may look at the
-	 * slots before a change that opens now can see the wider hull.
-	 */
-	if (lo != state->hull_lo)
-		mmn_store_seq_cst(&state->hull_lo, lo);
-	/*
-	 * pair(open_insert): the same, with hull_overlaps(), for the upper end.
-	 * Without it as above.
-	 */
-	if (hi != state->hull_hi)
-		mmn_store_seq_cst(&state->hull_hi, hi);
+	uintptr_t lo, hi;
+
+	hull_of(state, &lo, &hi);
+	filter_set_hull(&state->filter, lo, hi);
 }
 
-void state_update_hull(struct mmn_state *state)
+void state_filter_add(struct mmn_state *state, uintptr_t start, uintptr_t last)
 {
-	uintptr_t lo = UINTPTR_MAX, hi = 0;
+	struct filter *filter = &state->filter;
 
-	if (state->nr_watching) {
-		lo = 0;
-		hi = UINTPTR_MAX;
-	} else {
-		itree_hull(&state->tree, &lo, &hi);
-	}
-	set_hull(state, lo, hi);
+	filter_set_hull(filter,
+			start < filter->hull_lo ? start : filter->hull_lo,
+			last > filter->hull_hi ? last : filter->hull_hi);
+	filter_add(filter, start, last);
 }
 
-void state_widen_hull(struct mmn_state *state, uintptr_t start, uintptr_t last)
+void state_filter_remove(struct mmn_state *state, uintptr_t start,
+			 uintptr_t last)
 {
-	set_hull(state, start < state->hull_lo ? start : state->hull_lo,
-		 last > state->hull_hi ? last : state->hull_hi);
+	filter_remove(&state->filter, start, last);
+	update_hull(state);
 }
 
 static void count_change(struct mmn_state *state,
@@ -265,8 +262,7 @@ int mmn_state_create(struct mmn_state **ret_state)
 	list_init(&state->changes);
 	list_init(&state->classics);
 	itree_init(&state->tree);
-	state->hull_lo = UINTPTR_MAX;
-	state->hull_hi = 0;
+	filter_init(&state->filter);
 	*ret_state = state;
 	return 0;
 }

@@ -15,6 +15,7 @@
 #include "base/list.h"
 #include "base/lock.h"
 #include "base/process.h"
+#include "notifier/filter.h"
 #include "tree/itree.h"
 
 #define CACHE_LINE 64
@@ -222,9 +223,9 @@ static inline struct mmn_subscription *public_classic(struct classic_sub *sub)
  *
  * S1  next_seq is odd and grows by 2; no id or birth is given twice (within
  *     2^63 of them, which is as long as "before" has a meaning).
- * S2  [hull_lo, hull_hi] contains the range of every subscription in the tree,
- *     and is everything while a classic subscription cares for changes;
- *     hull_lo > hull_hi when nobody does.
+ * S2  The filter lets through every change that overlaps a subscription in the
+ *     tree, and every change at all while a classic subscription cares for
+ *     them; its hull is empty when nobody is there.
  * S3  changes is in ascending order of id.
  * S4  classics is in ascending order of birth.
  * S5  R2 for every subscription in the tree.
@@ -233,11 +234,10 @@ static inline struct mmn_subscription *public_classic(struct classic_sub *sub)
  * unlock.
  */
 struct mmn_state {
-	/* atomic: stored under lock, loaded by every change. S2 */
-	uintptr_t hull_lo;
-	uintptr_t hull_hi;
 	/* const: of the process that made it, see base/process.h */
 	uint32_t generation;
+	/* Who could be concerned, for those without the lock. S2 */
+	struct filter filter;
 
 	/* atomic */
 	uint32_t refs __attribute__((aligned(CACHE_LINE)));
@@ -303,11 +303,10 @@ void state_drop(struct mmn_state *state);
 /* S5, S2 and the order of the lists; for selfcheck builds. */
 bool state_check(struct mmn_state *state);
 
-/* S2 from what is in the tree and on the list; S held. */
-void state_update_hull(struct mmn_state *state);
-
-/* S2 for what is about to come; S held. */
-void state_widen_hull(struct mmn_state *state, uintptr_t start, uintptr_t last);
+/* S2 before something comes and after it has gone; S held. */
+void state_filter_add(struct mmn_state *state, uintptr_t start, uintptr_t last);
+void state_filter_remove(struct mmn_state *state, uintptr_t start,
+			 uintptr_t last);
 
 /*
  * Make every open change within [start, last] a registered one, so that it is

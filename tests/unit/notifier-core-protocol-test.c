@@ -271,8 +271,8 @@ TEST(the_hull_shrinks_again)
 	t_err(mmn_range_subscription_insert(&a.sub, state, 0, UINTPTR_MAX), 0);
 	t_err(mmn_range_subscription_insert(&b.sub, state, 100, 199), 0);
 	t_err(mmn_range_subscription_remove(&a.sub), 0);
-	t_eq(state->hull_lo, 100);
-	t_eq(state->hull_hi, 199);
+	t_eq(state->filter.hull_lo, 100);
+	t_eq(state->filter.hull_hi, 199);
 	t_err(mmn_range_subscription_remove(&b.sub), 0);
 	t_ok(!mmn_state_has_subscriptions(state));
 	mmn_state_put(state);
