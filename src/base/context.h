@@ -60,6 +60,8 @@ struct mmn_context {
 	uint32_t open_changes;
 	/* A report is being made: what the handler does is not judged. */
 	bool reporting;
+	/* mmn_context_self(), 0 before the first question */
+	uint64_t serial;
 #if MMN_SELFCHECK
 	uint32_t nr_held;
 	struct mmn_held_lock held[MMN_MAX_HELD_LOCKS];
@@ -69,10 +71,21 @@ struct mmn_context {
 extern __thread struct mmn_context mmn_context
 	__attribute__((tls_model("initial-exec"), visibility("hidden")));
 
-/* A name for the calling thread that no other living thread has. */
+/* atomic: threads that were given a name so far */
+extern uint64_t mmn_context_last_serial __attribute__((visibility("hidden")));
+
+/*
+ * A name for the calling thread that no other thread has or will have.  Not an
+ * address: what a thread leaves behind, an open change for one, outlives it, and
+ * the next thread gets the same stack.
+ */
 static inline const void *mmn_context_self(void)
 {
-	return &mmn_context;
+	if (!mmn_context.serial)
+		/* relaxed: a number for each, nothing is ordered by it */
+		mmn_context.serial =
+			mmn_fetch_add_relaxed(&mmn_context_last_serial, 1) + 1;
+	return (const void *)(uintptr_t)mmn_context.serial;
 }
 
 static inline void mmn_context_enter_callback(struct mmn_callback_frame *frame,
