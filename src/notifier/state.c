@@ -241,6 +241,21 @@ bool state_thread_has_change(struct mmn_state *state, uintptr_t start,
 	return own;
 }
 
+/*
+ * Far from the numbers of every other state, so that a subscription that moves
+ * from one to another does not find the sequence it had there: multiples of the
+ * golden ratio leave gaps of 2^64 / 3n between n states.
+ */
+static uint64_t first_seq(void)
+{
+	/* atomic: states made so far */
+	static uint64_t nr_states;
+	/* relaxed: a number for each, nothing is ordered by it */
+	uint64_t n = mmn_fetch_add_relaxed(&nr_states, 1);
+
+	return (n * UINT64_C(0x9e3779b97f4a7c15)) | 1;
+}
+
 int mmn_state_create(struct mmn_state **ret_state)
 {
 	struct mmn_state *state;
@@ -256,7 +271,7 @@ int mmn_state_create(struct mmn_state **ret_state)
 	state->generation = mmn_process_adopt();
 	classics_adopt(state->generation);
 	state->refs = 1;
-	state->next_seq = 1;
+	state->next_seq = first_seq();
 	mmn_mutex_init(&state->lock, MMN_RANK_STATE);
 	mmn_mutex_init(&state->get_lock, MMN_RANK_SUBSCRIBE);
 	list_init(&state->changes);
