@@ -212,8 +212,10 @@ static void dismiss_readers(struct range_sub *sub)
 	open = mmn_xchg_relaxed(&sub->open, 0);
 	if (!(open & OPEN_WAITER))
 		return;
-	mmn_bug_on(true, "a subscription is removed while a reader sleeps in "
-			 "read_begin");
+	/* The bit alone may be left from one whose deadline passed. */
+	mmn_bug_on(mmn_load_relaxed(&sub->sleepers), /* relaxed: a report */
+		   "a subscription is removed while a reader sleeps in "
+		   "read_begin");
 	mmn_wake(&sub->open, INT32_MAX);
 }
 
@@ -392,6 +394,8 @@ static void check_own_change(const struct range_sub *sub)
 static int read_wait(struct range_sub *sub, uint32_t open,
 		     const struct timespec *deadline)
 {
+	int ret;
+
 	/*
 	 * relaxed: the bit asks for a wake-up only; the count is read again
 	 * with its order
@@ -400,7 +404,11 @@ static int read_wait(struct range_sub *sub, uint32_t open,
 	    !mmn_cmpxchg_relaxed(&sub->open, &open, open | OPEN_WAITER))
 		return 0;
 	MMN_PROBE(read_wait, sub, open);
-	return mmn_wait_on(&sub->open, open | OPEN_WAITER, deadline);
+	/* relaxed, both: the count is for a report only */
+	mmn_fetch_add_relaxed(&sub->sleepers, 1);
+	ret = mmn_wait_on(&sub->open, open | OPEN_WAITER, deadline);
+	mmn_fetch_sub_relaxed(&sub->sleepers, 1);
+	return ret;
 }
 
 static int read_begin_until(const struct range_sub *sub,

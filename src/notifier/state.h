@@ -143,6 +143,8 @@ struct range_sub {
 	uint32_t running __attribute__((aligned(CACHE_LINE)));
 	/* atomic */
 	uint32_t status;
+	/* atomic: readers asleep, for the report of dismiss_readers() */
+	uint32_t sleepers;
 };
 
 _Static_assert(sizeof(struct range_sub) ==
