@@ -90,11 +90,7 @@ static void change_unregister(struct mmn_state *state,
 	itree_for_each_overlap (node, &state->tree, desc->start, desc->last)
 		if (range_cares(range_of_node(node), desc))
 			uncount_range(range_of_node(node));
-	if (!state->nr_draining)
-		return;
-	/* relaxed: under S; atomic for the sleep of who registers */
-	mmn_store_relaxed(&state->drain, state->drain + 1);
-	mmn_wake(&state->drain, INT32_MAX);
+	state_wake_drain(state);
 }
 
 /* The change is on the list: call everybody.  S held. */

@@ -409,6 +409,7 @@ static void unlink_classic(struct mmn_state *state, struct classic_sub *sub)
 		state->nr_watching--;
 		state_filter_remove(state, 0, UINTPTR_MAX);
 	}
+	state_wake_drain(state);
 	MMN_PROBE(classic_unregister, sub, sub->birth);
 }
 
@@ -593,6 +594,24 @@ static void release_one(struct mmn_state *state, struct classic_sub *sub)
 	mmn_state_put(state);
 }
 
+/*
+ * Whoever ends the address space frees its memory next: the release op of one
+ * that another thread unregisters must have returned as well.
+ */
+static void wait_unregistered(struct mmn_state *state)
+{
+	uint32_t drain;
+
+	state->nr_draining++;
+	while (!list_is_empty(&state->classics)) {
+		drain = state->drain;
+		state_drop(state);
+		mmn_wait_on(&state->drain, drain, NULL);
+		state_relock(state);
+	}
+	state->nr_draining--;
+}
+
 void classics_release(struct mmn_state *state)
 {
 	struct classic_sub *sub = classic_after(state, 0);
@@ -605,6 +624,7 @@ void classics_release(struct mmn_state *state)
 			release_one(state, sub);
 		sub = classic_after(state, birth);
 	}
+	wait_unregistered(state);
 }
 
 /* ------------------------------------------------------------------ */

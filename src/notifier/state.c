@@ -9,6 +9,7 @@
 #include "base/arena.h"
 #include "base/inject.h"
 #include "base/probe.h"
+#include "base/wait.h"
 
 /* lo > hi when nobody is there. */
 static void hull_of(struct mmn_state *state, uintptr_t *ret_lo,
@@ -159,6 +160,15 @@ void change_register(struct mmn_state *state, struct mmn_invalidate_desc *desc)
 	change->id = new_id(state);
 	list_add_tail(&change->link, &state->changes);
 	count_change(state, desc);
+}
+
+void state_wake_drain(struct mmn_state *state)
+{
+	if (!state->nr_draining)
+		return;
+	/* relaxed: under S; atomic for the sleep of who waits */
+	mmn_store_relaxed(&state->drain, state->drain + 1);
+	mmn_wake(&state->drain, INT32_MAX);
 }
 
 /* Take a slot away from its owner for a moment; NULL when it is free. */

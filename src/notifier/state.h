@@ -258,9 +258,9 @@ struct mmn_state {
 	struct list_head classics;
 	/* lock: how many of them have a start or an end */
 	uint32_t nr_watching;
-	/* lock: registrations that wait for old changes to end */
+	/* lock: who waits for old changes to end or classics to leave */
 	uint32_t nr_draining;
-	/* lock for writers, atomic for the sleep: bumped as changes end */
+	/* lock for writers, atomic for the sleep: bumped as they do */
 	uint32_t drain;
 	/* lock: mmn_state_release() was called */
 	bool released;
@@ -316,6 +316,9 @@ void state_filter_remove(struct mmn_state *state, uintptr_t start,
  */
 void state_adopt_slots(struct mmn_state *state, uintptr_t start,
 		       uintptr_t last);
+
+/* A change or a classic subscription has left its list; S held. */
+void state_wake_drain(struct mmn_state *state);
 
 /* Put a change on the list and count it where it overlaps; S held. */
 void change_register(struct mmn_state *state, struct mmn_invalidate_desc *desc);
