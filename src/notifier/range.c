@@ -265,6 +265,8 @@ int mmn_range_subscription_remove(struct mmn_range_subscription *public_sub)
 	}
 	if (!claim_removal(sub, SUB_LEAVING))
 		return -ENOENT;
+	mmn_bug_on(mmn_driver_lock_is_surely_held(&sub->lock),
+		   "remove with the driver's lock held");
 	state = sub->state;
 	if (!range_is_live(sub)) {
 		give_back(sub);
@@ -432,13 +434,21 @@ static int read_begin_until(const struct range_sub *sub,
 	return 0;
 }
 
+/* What would wait for itself, whether or not it has to wait this time. */
+static void check_reader(const struct range_sub *sub)
+{
+	mmn_bug_on(mmn_context_in_callback(), "read_begin in a callback");
+	mmn_bug_on(mmn_driver_lock_is_surely_held(&sub->lock),
+		   "read_begin with the driver's lock held");
+}
+
 uint64_t mmn_range_read_begin(const struct mmn_range_subscription *public_sub)
 {
 	const struct range_sub *sub = range_of(public_sub);
 	uint32_t open;
 	uint64_t seq;
 
-	mmn_bug_on(mmn_context_in_callback(), "read_begin in a callback");
+	check_reader(sub);
 	if (unlikely(!range_is_live(sub)))
 		return 0;
 	if (likely(read_begin(sub, &seq, &open)))
@@ -466,7 +476,7 @@ int mmn_range_read_begin_timed(const struct mmn_range_subscription *public_sub,
 {
 	struct timespec deadline = mmn_timespec(deadline_ns);
 
-	mmn_bug_on(mmn_context_in_callback(), "read_begin in a callback");
+	check_reader(range_of(public_sub));
 	if (unlikely(!range_is_live(range_of(public_sub)))) {
 		*ret_seq = 0;
 		return 0;
