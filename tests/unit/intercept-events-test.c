@@ -104,13 +104,28 @@ static const struct mmn_subscription_ops classic_ops = {
 	.invalidate_range_end = on_end,
 };
 
+static void skip_under_tsan(void)
+{
+	if (T_TSAN)
+		t_skip("ThreadSanitizer cannot be entered in a system call");
+}
+
 static void intercept(void)
 {
+	skip_under_tsan();
 	t_err(mmn_state_create(&state), 0);
 	t_err(mmn_intercept_start(state, NULL, NULL), 0);
 	classic.ops = &classic_ops;
 	t_err(mmn_subscription_register(&classic, state), 0);
 	t_may_keep_mapped(4 << 20, "stubs and the arena stay");
+}
+
+/* For what libc does; AddressSanitizer does it instead, by itself. */
+static void intercept_libc(void)
+{
+	if (T_ASAN)
+		t_skip("AddressSanitizer has its own malloc and threads");
+	intercept();
 }
 
 static void release(void)
@@ -525,7 +540,7 @@ TEST(free_of_a_large_block_is_announced)
 {
 	char *volatile block;
 
-	intercept();
+	intercept_libc();
 	block = malloc(64 << 20);
 	block[8192] = 7;
 	watch(block + 8192, 1);
@@ -538,7 +553,7 @@ TEST(realloc_that_moves_a_large_block_is_announced)
 {
 	char *volatile block, *volatile next;
 
-	intercept();
+	intercept_libc();
 	block = malloc(64 << 20);
 	block[8192] = 7;
 	/* fill the hole behind it, if there is one */
@@ -560,7 +575,7 @@ TEST(memory_that_malloc_gives_back_is_announced)
 	char *block[200], *last = NULL;
 	int i;
 
-	intercept();
+	intercept_libc();
 	for (i = 0; i < 200; i++) {
 		block[i] = malloc(60000);
 		memset(block[i], 7, 60000);
@@ -596,7 +611,7 @@ TEST(the_stack_of_an_ended_thread_is_announced)
 	pthread_attr_t attr;
 	pthread_t thread;
 
-	intercept();
+	intercept_libc();
 	pthread_attr_init(&attr);
 	/* more than libc keeps for later threads */
 	pthread_attr_setstacksize(&attr, 64 << 20);
@@ -736,7 +751,7 @@ TEST(a_thread_with_the_smallest_stack_survives)
 	pthread_t thread;
 	char *p;
 
-	intercept();
+	intercept_libc();
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, 16384);
 	p = page();
@@ -957,6 +972,7 @@ TEST(a_program_that_executes_another_one_becomes_it)
 	int pipes[2];
 	char text[3] = "";
 
+	skip_under_tsan();
 	t_err(pipe(pipes), 0);
 	pid = fork();
 	if (!pid) {
