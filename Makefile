@@ -10,7 +10,7 @@ RUN_FLAGS ?= --seconds 5
 
 TESTLOG = $(BUILD)/meson-logs/testlog.json
 
-.PHONY: all deps build run check bench install ordering clean help
+.PHONY: all deps build run check bench install ordering abi clean help
 
 all: build
 
@@ -23,6 +23,7 @@ help:
 	@echo 'make bench     print the benchmarks, each a ratio in one process'
 	@echo 'make install   install below PREFIX=$(PREFIX), DESTDIR is honoured'
 	@echo 'make ordering  write doc/ORDERING.md anew'
+	@echo 'make abi       write doc/abi/layout.txt anew'
 	@echo 'make clean     remove $(BUILD)/'
 
 deps:
@@ -55,6 +56,9 @@ install: build
 ordering:
 	@scripts/check-pairs.py --markdown >doc/ORDERING.new
 	@mv doc/ORDERING.new doc/ORDERING.md
+
+abi:
+	@scripts/check-abi.py --write
 
 clean:
 	@rm -rf $(BUILD)

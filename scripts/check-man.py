@@ -8,6 +8,7 @@ M3  a page of section 3 has the sections NAME, SYNOPSIS, DESCRIPTION,
     RETURN VALUES and SEE ALSO, and ERRORS when a function returns int
 M4  a reference to another page of libmmn leads to one
 M5  a page names its licence
+M6  a page is installed: man/meson.build names it
 
 usage: check-man.py [--root DIR] [--cc COMPILER]
 """
@@ -107,10 +108,14 @@ def main():
     parser.add_argument('--cc', default=os.environ.get('CC', 'cc'))
     args = parser.parse_args()
     errors, pages = [], mdoc.pages(args.root)
+    build_file = args.root / 'man/meson.build'
+    installed = build_file.read_text(encoding='utf-8')
     known = known_pages(pages)
     for page in pages:
         if 'SPDX-License-Identifier: MIT' not in page.lines[0]:
             errors.append(f'{page.name}:1: M5: no licence')
+        if f"'{page.path.name}'" not in installed:
+            errors.append(f'{page.name}:1: M6: is not in man/meson.build')
         lint(args.root, page, errors)
         compile_synopsis(args.root, page, args.cc, errors)
         check_sections(page, errors)

@@ -43,4 +43,10 @@ done
 if [ -e "$dest/bin/mmn" ] || find "$dest" -path '*/bin/mmn' | grep -q .; then
 	LD_LIBRARY_PATH=$lib "$(find "$dest" -path '*/bin/mmn')" --version
 fi
+# A page for every function: by its own name, or as a link to one.
+pages=$(find "$dest" -name "mmn*.3" | wc -l)
+[ -e "$(find "$dest" -name mmn_range_read_begin.3)" ] || {
+	echo "no page for mmn_range_read_begin among $pages" >&2
+	exit 1
+}
 echo ok

@@ -78,12 +78,25 @@ int mmn_a(const char *name, int (*call)(void *))
 extern "C" {
 #endif
 #define MMN_PUBLIC __attribute__((visibility("default")))
+struct mmn_x {
+	unsigned int size;
+	/* private: */
+	long a[2];
+	int (*call)(void *);
+};
 MMN_PUBLIC int mmn_a(const char *name,
 		     int (*call)(void *));
 #ifdef __cplusplus
 }
 #endif
 #endif
+''',
+    'doc/abi/layout.txt': '''\
+# sizes and offsets in bytes, 64-bit; `make abi` writes this file
+mmn_x 32
+\tsize 0
+\ta 8
+\tcall 24
 ''',
     'man/mmn_a.3': r'''.\" SPDX-License-Identifier: MIT
 .Dd November 21, 2026
@@ -108,6 +121,8 @@ None.
 .Sh SEE ALSO
 .Xr mmn_a 3
 ''',
+    'man/meson.build': "# SPDX-License-Identifier: MIT\n"
+                       "install_man('mmn_a.3')\n",
     'tests/unit/tree-order-test.c': MIT,
 }
 
@@ -176,6 +191,7 @@ FAULTS = [
     ('man', 'M3', 'man/mmn_a.3', '.Sh ERRORS', '.Sh NOTES'),
     ('man', 'M4', 'man/mmn_a.3', '.Xr mmn_a 3', '.Xr mmn_z 3'),
     ('man', 'M5', 'man/mmn_a.3', 'SPDX', 'spdx'),
+    ('man', 'M6', 'man/meson.build', 'mmn_a.3', 'mmn_b.3'),
     ('style', 'S1', 'src/tree/tree.c', 'SPDX', 'spdx'),
     ('style', 'S2', 'src/tree/tree.c', None, '        int x;\n'),
     ('style', 'S3', 'src/tree/tree.c', None, 'int x; \n'),
@@ -191,6 +207,10 @@ FAULTS = [
     ('style', 'S6', 'src/tree/tree.c', None, '/* ' + 'x' * 100 + ' */\n'),
     ('style', 'S7', 'tests/unit/issue.c', None, MIT + 'TEST(x)\n{\n}\n'),
     ('style', 'S8', 'doc/ERRORS.md', None, '`-EINVAL`\n'),
+    ('abi', 'A1', 'include/mmn/a.h', 'long a[2]', 'long a[3]'),
+    ('abi', 'A1', 'include/mmn/a.h', 'unsigned int size;\n', ''),
+    ('abi', 'A1', 'include/mmn/a.h', 'struct mmn_x {',
+     'struct mmn_y {\n\tint a;\n};\nstruct mmn_x {'),
     ('headers', 'H1', 'include/mmn/a.h', '#include <stddef.h>',
      'struct x {\n\tuint32_t size;\n};'),
     ('headers', 'H1', 'include/mmn/a.h', '#ifndef MMN_A_H',
