@@ -106,7 +106,7 @@ void filter_add(struct filter *filter, uintptr_t start, uintptr_t last)
 
 		if (level->counts[index] < UINT8_MAX)
 			level->counts[index]++;
-		else
+		if (level->counts[index] == UINT8_MAX)
 			level->stuck = true;
 		set_bit(level, index);
 	}

@@ -119,6 +119,19 @@ TEST(a_count_at_its_end_does_not_lose_a_range)
 	t_ok(filter_overlaps(&filter, 0x20800, 0x20800));
 }
 
+TEST(a_count_that_just_reached_its_end_goes_with_the_last_range)
+{
+	int i;
+
+	open_hull();
+	for (i = 0; i < UINT8_MAX; i++)
+		filter_add(&filter, 0x10000, 0x10fff);
+	for (i = 0; i < UINT8_MAX; i++)
+		filter_remove(&filter, 0x10000, 0x10fff);
+	filter_add(&filter, 0x20000, 0x20fff);
+	t_ok(!filter_overlaps(&filter, 0x10800, 0x10800));
+}
+
 TEST(a_change_between_two_ranges_does_not_pass)
 {
 	open_hull();
