@@ -21,7 +21,7 @@
  * memory that is gone.  Nothing is asserted about the library's own state.
  *
  * The tester is tested: in each broken flavour one rule of the protocol is
- * left out by the driver, and the check must find it.
+ * left out, by the driver or by the library, and the check must find it.
  *
  * T_TORTURE_SECONDS and T_TORTURE_SEED in the environment: longer, or again.
  */
@@ -34,6 +34,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <mmn/inject.h>
 #include <mmn/notifier.h>
 
 #include "base/atomic.h"
@@ -48,8 +49,11 @@ enum {
 	READERS = 3,
 	MOVERS = 2,
 	THREADS = WRITERS + READERS + MOVERS,
-	/* Changes that one writer hands to another to end. */
-	PARKED = 8,
+	/*
+	 * Changes that one writer hands to another to end: more than there are
+	 * places for changes that nobody heard of.
+	 */
+	PARKED = 48,
 };
 
 /* What the driver of a broken flavour leaves out. */
@@ -74,6 +78,8 @@ struct device {
 	uint64_t last_seq;
 	/* lock: the finish object is in use */
 	bool is_stopping;
+	/* lock: the next callback removes it */
+	bool wants_out;
 	struct mmn_range_finish finish;
 	/* atomic: 1 once the release op has run */
 	uint32_t is_released;
@@ -200,6 +206,9 @@ static void tear_down(struct device *device,
 static bool told(struct device *device, const struct mmn_invalidate_desc *desc,
 		 uint64_t cur_seq, struct mmn_range_finish **ret_finish)
 {
+	bool leave;
+	int err;
+
 	if (mmn_invalidate_is_blockable(desc))
 		pthread_mutex_lock(&device->lock);
 	else if (pthread_mutex_trylock(&device->lock))
@@ -208,11 +217,17 @@ static bool told(struct device *device, const struct mmn_invalidate_desc *desc,
 		mmn_range_set_seq(&device->sub, cur_seq);
 	device->last_seq = cur_seq;
 	tear_down(device, desc);
+	leave = device->wants_out;
 	if (ret_finish && !device->is_stopping) {
 		device->is_stopping = true;
 		*ret_finish = &device->finish;
 	}
 	pthread_mutex_unlock(&device->lock);
+	/* Several may come here at once: one of them removes it. */
+	if (leave) {
+		err = mmn_range_subscription_remove_deferred(&device->sub);
+		t_ok(err == 0 || err == -ENOENT);
+	}
 	return true;
 }
 
@@ -278,6 +293,7 @@ static void insert(struct device *device, struct thread *thread)
 	memset(device->shadow, 0, sizeof(device->shadow));
 	device->last_seq = 0;
 	device->is_stopping = false;
+	device->wants_out = false;
 	device->is_released = 0;
 	t_err(mmn_range_subscription_insert(
 		      &device->sub, world.state, device->first * PAGE,
@@ -296,11 +312,29 @@ static void wait_released(struct device *device)
 		sched_yield();
 }
 
+/* Let its own callback remove it; moving held for writing. */
+static void throw_out(struct device *device)
+{
+	uintptr_t start = (uintptr_t)device->first * PAGE;
+	struct mmn_invalidate_desc desc;
+
+	pthread_mutex_lock(&device->lock);
+	device->wants_out = true;
+	pthread_mutex_unlock(&device->lock);
+	mmn_invalidate_desc_init(&desc, world.state, MMN_EVENT_CLEAR, start,
+				 start);
+	t_err(mmn_invalidate_start(&desc), 0);
+	t_err(mmn_invalidate_end(&desc), 0);
+	wait_released(device);
+}
+
 /* moving held for writing */
 static void take_out(struct device *device, struct thread *thread)
 {
 	if (one_in(thread, 2)) {
 		t_err(mmn_range_subscription_remove(&device->sub), 0);
+	} else if (one_in(thread, 2)) {
+		throw_out(device);
 	} else {
 		t_err(mmn_range_subscription_remove_deferred(&device->sub), 0);
 		wait_released(device);
@@ -654,6 +688,34 @@ TEST(no_device_uses_a_stale_entry, .timeout = 24 * 3600)
 	t_gt(world.total.retries, 0);
 	t_gt(world.total.uses, 0);
 	t_gt(world.total.moves, 0);
+}
+
+/* Threads stop at the places where they race, and are refused for nothing. */
+TEST(no_device_uses_a_stale_entry_when_threads_are_held_up,
+     .timeout = 24 * 3600)
+{
+	t_err(mmn_inject_set(MMN_INJECT_DELAY, 20, 1), 0);
+	t_err(mmn_inject_set(MMN_INJECT_RETRY, 50, 2), 0);
+	t_err(mmn_inject_set(MMN_INJECT_REFUSE, 50, 3), 0);
+	torture(REAL, 2);
+	t_ok(!world.stale);
+	t_gt(mmn_inject_hits(MMN_INJECT_DELAY), 0);
+	t_gt(mmn_inject_hits(MMN_INJECT_RETRY), 0);
+	t_gt(mmn_inject_hits(MMN_INJECT_REFUSE), 0);
+	t_gt(world.total.installs, 0);
+}
+
+/* The same by the library's own hand. */
+TEST(library_that_skips_the_retry_is_caught)
+{
+	t_err(mmn_inject_set(MMN_INJECT_RETRY_SKIP, 1, 1), 0);
+	expect_caught(REAL);
+}
+
+TEST(library_that_skips_set_seq_is_caught)
+{
+	t_err(mmn_inject_set(MMN_INJECT_SEQ_SKIP, 1, 1), 0);
+	expect_caught(REAL);
 }
 
 TEST(install_without_retry_is_caught)
