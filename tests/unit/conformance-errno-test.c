@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+#include <mmn/inject.h>
+
 static bool accept(struct mmn_range_subscription *sub,
 		   const struct mmn_invalidate_desc *desc, uint64_t cur_seq)
 {
@@ -304,6 +306,36 @@ TEST(get_refuses_ops_that_cannot_allocate)
 	t_err(mmn_subscription_get(NULL, state, &sub), -EINVAL);
 	t_eq(sub, NULL);
 	mmn_state_put(state);
+}
+
+TEST(get_fails_as_register_does)
+{
+	static const struct mmn_subscription_ops failing_ops = {
+		.alloc_subscription = fail_to_alloc,
+		.free_subscription = never_free,
+	};
+	struct mmn_state *state = new_state();
+	struct mmn_subscription *sub = NULL;
+	struct mmn_invalidate_desc desc;
+
+	/* Its own change would wait for itself. */
+	alloc_error = -EPERM;
+	change_open(&desc, state, 0, 99);
+	t_err(mmn_subscription_get(&failing_ops, state, &sub), -EDEADLK);
+	change_end(&desc);
+	t_eq(sub, NULL);
+	mmn_state_put(state);
+}
+
+TEST(create_without_memory_fails_and_can_be_tried_again)
+{
+	struct mmn_state *state = NULL;
+
+	t_err(mmn_inject_set(MMN_INJECT_ALLOC, 1, 1), 0);
+	t_err(mmn_state_create(&state), -ENOMEM);
+	t_eq(state, NULL);
+	mmn_inject_clear();
+	mmn_state_put(new_state());
 }
 
 TEST(destructors_take_null)

@@ -173,6 +173,47 @@ TEST(two_changes_at_once_each_make_earlier_readers_start_over)
 	mmn_state_put(state);
 }
 
+static struct mmn_subscription counted;
+
+static int counted_alloc(struct mmn_state *state,
+			 struct mmn_subscription **ret_sub)
+{
+	*ret_sub = &counted;
+	return 0;
+}
+
+static unsigned int counted_frees;
+
+static void counted_free(struct mmn_subscription *sub)
+{
+	counted_frees++;
+}
+
+/* case 113, the end of the count */
+TEST(shared_subscription_with_too_many_users_overflows)
+{
+	static const struct mmn_subscription_ops ops = {
+		.alloc_subscription = counted_alloc,
+		.free_subscription = counted_free,
+	};
+	struct mmn_state *state = new_state();
+	struct mmn_subscription *sub = NULL, *none = NULL;
+
+	t_err(mmn_subscription_get(&ops, state, &sub), 0);
+	classic_of(sub)->users = UINT32_MAX - 1;
+	t_err(mmn_subscription_get(&ops, state, &sub), 0);
+	t_err(mmn_subscription_get(&ops, state, &none), -EOVERFLOW);
+	t_eq(none, NULL);
+	t_eq(classic_of(sub)->users, UINT32_MAX);
+	t_err(mmn_subscription_put(sub), 0);
+	t_eq(counted_frees, 0);
+	classic_of(sub)->users = 1;
+	t_err(mmn_subscription_put(sub), 0);
+	t_err(mmn_subscription_synchronize(), 0);
+	t_eq(counted_frees, 1);
+	mmn_state_put(state);
+}
+
 static void sleep_here(struct driver *driver,
 		       const struct mmn_invalidate_desc *desc)
 {

@@ -258,6 +258,8 @@ static void in_child(void (*child)(void *arg), void *arg)
 	t_eq(status, 0);
 }
 
+static const struct mmn_subscription_ops shared_ops;
+
 struct family {
 	struct mmn_state *state;
 	struct driver a, fresh;
@@ -269,6 +271,7 @@ struct family {
 static void expect_inert(void *arg)
 {
 	struct family *family = arg;
+	struct mmn_subscription *sub = NULL;
 	struct mmn_invalidate_desc desc;
 	uint64_t seq = 5;
 	int err;
@@ -291,6 +294,8 @@ static void expect_inert(void *arg)
 	t_eq(seq, 0);
 	t_ok(mmn_range_check_retry(&family->a.sub, family->seq));
 	t_ok(driver_retry(&family->a, family->seq));
+
+	t_err(mmn_subscription_get(&shared_ops, family->state, &sub), -ESTALE);
 
 	/* Nothing new, and what is there goes away quietly. */
 	t_err(mmn_range_subscription_insert(&family->fresh.sub, family->state,
