@@ -114,8 +114,9 @@ struct mmn_uring_stats {
  * (io_uring is forbidden: sysctl kernel.io_uring_disabled or a system call
  * filter); -ENOSYS (the kernel has none); -ENOTSUP (a kernel before 5.19,
  * without sparse tables of tagged buffers); -EMFILE, -ENFILE (the limits
- * on descriptors leave no room for two per transfer and one more); -ENOMEM;
- * -EAGAIN (no more threads).
+ * on descriptors leave no room for two per transfer and one more); -EDQUOT
+ * (RLIMIT_MEMLOCK leaves no room for the ring itself); -ENOMEM; -EAGAIN
+ * (no more threads).
  */
 MMN_PUBLIC
 MMN_MUST_CHECK int

@@ -9,7 +9,7 @@
  *
  *	any thread                         service thread
  *	push request on inbox
- *	xchg(bell, RUNG) == QUIET ? wake   take the inbox, work
+ *	ring the bell; ASLEEP ? wake       take the inbox, work
  *	sleep on request->answered  <---   answered = ANSWERED, wake
  *
  * That path has no lock, no heap and no libc in it, because unmap_begin() and
@@ -76,9 +76,9 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-/* The word of the inbox that sleepers and wakers share. */
-#define BELL_QUIET 0u
-#define BELL_RUNG 1u
+/* Flags of the bell: the service thread sleeps or is about to; somebody rang. */
+#define BELL_ASLEEP 1u
+#define BELL_RUNG 2u
 
 /* The word that the asker of a request sleeps on. */
 #define ANSWER_NONE 0u
@@ -319,18 +319,22 @@ static void await_answer(uint32_t *word)
 
 /*
  * The inbox.  A sender pushes and then rings; the service thread, before it
- * sleeps, makes the bell quiet and then looks.  Both steps on the bell are
- * exchanges, so one of the two comes first:
+ * sleeps, says so and then looks.  Both steps on the bell are exchanges, so one
+ * of the two comes first:
  *
  *	SENDER                          SERVICE
  *	push(request)
- *	xchg(bell, RUNG)                xchg(bell, QUIET)
- *	  == QUIET: wake                load(inbox)
- *	                                  == empty: sleep(bell, QUIET)
+ *	fetch_or(bell, RUNG)            xchg(bell, ASLEEP)
+ *	  & ASLEEP: wake                load(inbox)
+ *	                                  == empty: sleep(bell, ASLEEP)
  *
  * sender first: the service thread's exchange reads RUNG and with it the push;
- * service thread first: the sender reads QUIET and wakes, and a sleep that
- * begins later finds the bell RUNG.  [never: asleep with a request pushed]
+ * service thread first: the sender reads ASLEEP and wakes, and a sleep
+ * that begins later finds the bell RUNG.  [never: asleep with a request pushed]
+ *
+ * Every sender that finds ASLEEP wakes, also one that finds RUNG beside it: who
+ * rang before may be the thread that this one's signal handler has interrupted
+ * between its ringing and its waking, and it waits for us.
  */
 static void post(struct uring_device *d, struct request *request,
 		 enum request_kind kind)
@@ -349,11 +353,11 @@ static void post(struct uring_device *d, struct request *request,
 		 */
 	} while (!mmn_cmpxchg_release(&d->inbox, &top, request));
 	/*
-	 * pair(uring_bell): release, with the acquire in make_quiet().
+	 * pair(uring_bell): release, with the acquire in fall_asleep().
 	 * Without it the service thread could read RUNG, then an inbox
 	 * without this request, and sleep on it.
 	 */
-	if (mmn_xchg_release(&d->bell, BELL_RUNG) == BELL_QUIET)
+	if (mmn_fetch_or_release(&d->bell, BELL_RUNG) & BELL_ASLEEP)
 		futex_wake(&d->bell);
 }
 
@@ -384,16 +388,28 @@ static struct request *take_inbox(struct uring_device *d)
 }
 
 /* Before sleeping.  True: the inbox is empty, and whoever fills it will wake. */
-static bool make_quiet(struct uring_device *d)
+static bool fall_asleep(struct uring_device *d)
 {
 	/*
 	 * pair(uring_bell): acquire, with the release in post().  Without it
 	 * the inbox could be read as it was before a request whose sender has
 	 * already found the bell rung.
 	 */
-	mmn_xchg_acquire(&d->bell, BELL_QUIET);
+	mmn_xchg_acquire(&d->bell, BELL_ASLEEP);
 	/* relaxed: only whether there is something; take_inbox() orders */
 	return !mmn_load_relaxed(&d->inbox);
+}
+
+static void wake_up(struct uring_device *d)
+{
+	/*
+	 * Spares senders the waking.
+	 *
+	 * pair(uring_bell): acquire, with the release in post().  Without it a
+	 * ring that is wiped out here would be lost together with the request
+	 * it was for, and fall_asleep() would find neither.
+	 */
+	mmn_xchg_acquire(&d->bell, 0);
 }
 
 /* The ring */
@@ -428,7 +444,7 @@ static void put_bell_in_ring(struct uring_device *d)
 	sqe->opcode = OP_FUTEX_WAIT;
 	sqe->fd = FUTEX2_U32_PRIVATE;
 	sqe->addr = (uintptr_t)&d->bell;
-	sqe->off = BELL_QUIET;
+	sqe->off = BELL_ASLEEP;
 	sqe->addr3 = FUTEX_BITSET_MATCH_ANY;
 	d->bell_in_ring = true;
 }
@@ -755,7 +771,11 @@ static void start_transfer(struct uring_device *d,
 	struct lane *lane;
 
 	to_work(t)->moved = 0;
-	if (d->broken || is_dying(to_map(t->map))) {
+	/*
+	 * Requests come in the order of their sending.  One that was sent
+	 * before unmap_begin() is under way, and the slot is still filled.
+	 */
+	if (d->broken || to_map(t->map)->cleared_ns) {
 		finish_transfer(d, t, d->broken ? -EIO : -ESTALE);
 		return;
 	}
@@ -898,25 +918,29 @@ static bool serve_inbox(struct uring_device *d)
 	return some;
 }
 
-static void sleep_until_something(struct uring_device *d)
+static void sleep_in_ring(struct uring_device *d)
 {
 	struct __kernel_timespec poll = { .tv_nsec = POLL_NS };
 	struct io_uring_cqe *cqe;
 
-	if (!d->nr_in_ring) {
-		if (make_quiet(d))
-			futex_sleep(&d->bell, BELL_QUIET);
-		return;
-	}
 	if (!d->can_wait_for_bell) {
 		io_uring_wait_cqe_timeout(&d->ring, &cqe, &poll);
 		return;
 	}
-	if (!make_quiet(d))
-		return;
 	if (!d->bell_in_ring)
 		put_bell_in_ring(d);
 	note_broken(d, io_uring_submit_and_wait(&d->ring, 1));
+}
+
+static void sleep_until_something(struct uring_device *d)
+{
+	if (fall_asleep(d)) {
+		if (d->nr_in_ring)
+			sleep_in_ring(d);
+		else
+			futex_sleep(&d->bell, BELL_ASLEEP);
+	}
+	wake_up(d);
 }
 
 /* Nothing in the ring will ever complete. */
@@ -987,7 +1011,7 @@ static int raise_fd(const struct uring_device *d, int *fd)
 	int raised = fcntl(*fd, F_DUPFD_CLOEXEC, lowest_fd(d));
 
 	if (raised < 0)
-		return -errno;
+		return errno == EINVAL ? -EMFILE : -errno;
 	close(*fd);
 	*fd = raised;
 	return 0;
@@ -1089,7 +1113,8 @@ static int open_ring(struct uring_device *d)
 	d->charged = !has_ipc_lock();
 	ret = io_uring_queue_init_params(entries, &d->ring, &params);
 	if (ret)
-		return ret;
+		/* Newer kernels charge the memory of the ring as well. */
+		return ret == -ENOMEM && d->charged ? -EDQUOT : ret;
 	ret = -ENOTSUP;
 	if (!(params.features & IORING_FEAT_RSRC_TAGS))
 		goto out;
