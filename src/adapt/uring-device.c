@@ -1460,8 +1460,8 @@ static int check_device(const struct mmn_device *device)
 int mmn_uring_device_stats(const struct mmn_device *device,
 			   struct mmn_uring_stats *stats)
 {
-	const struct uring_device *d = to_uring(device);
-	const struct counters *c = &d->counters;
+	const struct uring_device *d;
+	const struct counters *c;
 	struct mmn_uring_stats now;
 	uint32_t size;
 	int ret;
@@ -1471,6 +1471,8 @@ int mmn_uring_device_stats(const struct mmn_device *device,
 		return ret;
 	if (!stats || stats->size < offsetof(struct mmn_uring_stats, nr_maps))
 		return -EINVAL;
+	d = to_uring(device);
+	c = &d->counters;
 	size = stats->size < sizeof(now) ? stats->size : sizeof(now);
 	/* relaxed: each figure stands for itself */
 	now = (struct mmn_uring_stats){

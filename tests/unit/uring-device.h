@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/compiler.h"
 #include "t/tap.h"
 
 #define PAGE ((size_t)4096)
