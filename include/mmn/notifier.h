@@ -47,9 +47,10 @@
  * of the address space can be named.  Any two addresses are a range as long as
  * start <= last; nothing here needs page alignment.
  *
- * Fork: the child's copy of every object is inert.  No callback runs there,
- * read_begin() returns 0 at once, read_retry() is always true, removal is
- * harmless, and new inserts fail with -ESTALE.
+ * Fork: the child's copy of every object is inert.  No callback runs there, not
+ * even a release, read_begin() returns 0 at once, read_retry() is always true,
+ * removal is harmless, and inserts into a copied state fail with -ESTALE.  What
+ * the child makes itself works.
  */
 #include <mmn/common.h>
 
