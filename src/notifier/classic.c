@@ -765,11 +765,12 @@ int mmn_subscription_put(struct mmn_subscription *public_sub)
 
 	if (!sub)
 		return -ENOENT;
+	/* Without a user of our own, the last one may free it at any moment. */
+	state = sub->state;
 	if (!drop_user(sub, &last)) {
 		mmn_bug("a shared subscription is put that has no user");
 		return -ENOENT;
 	}
-	state = sub->state;
 	if (!last || !state_is_live(state))
 		return 0;
 	state_lock(state, &saved);
