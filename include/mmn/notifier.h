@@ -231,6 +231,21 @@ MMN_PUBLIC
 MMN_MUST_CHECK bool mmn_invalidate_close(struct mmn_invalidate_desc *desc);
 
 /**
+ * mmn_invalidate_abandon - end a change whose user has vanished
+ * @desc: a descriptor that was initialised, perhaps opened, perhaps closed
+ *
+ * A signal handler that leaves by a jump can leave mmn_invalidate_open() or
+ * mmn_invalidate_close() at any instruction.  Who keeps descriptors where they
+ * outlive that calls this when he finds one: whatever became of the change, it
+ * is closed afterwards and @desc is ready for another one.  Nobody is told.  Not
+ * for changes that were notified: there all signals are blocked.
+ *
+ * Context: nobody else uses @desc; may sleep; also signal handlers.
+ */
+MMN_PUBLIC
+void mmn_invalidate_abandon(struct mmn_invalidate_desc *desc);
+
+/**
  * mmn_invalidate_is_blockable - may this callback sleep?
  * @desc: as the callback got it
  */

@@ -269,7 +269,8 @@ mmn_intercept_start(struct mmn_state *state,
  * Context: may sleep; not from callbacks, hold no lock that a callback takes.
  * Return: 0; -ENOENT (not intercepting); -EBUSY (from a callback or an observer,
  * or inside an intercepted call); -ETIMEDOUT (all places are back, but a call has
- * been under way for five seconds; the state is kept for it);
+ * been under way for two seconds, or was left by a jump of a signal handler at
+ * an unlucky instruction; the state is kept for it);
  * -EPERM (the text cannot be written any more; intercepting goes on);
  * -ESTALE (in a fork child).
  */

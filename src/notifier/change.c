@@ -173,6 +173,36 @@ static void end_slowly(struct mmn_invalidate_desc *desc)
 	change->phase = PHASE_READY;
 }
 
+void mmn_invalidate_abandon(struct mmn_invalidate_desc *desc)
+{
+	struct change *change = change_of(desc);
+	struct mmn_state *state = desc->state;
+	struct mmn_sigmask saved;
+	uint32_t i;
+
+	if (!state_is_live(state))
+		goto ready;
+	state_lock(state, &saved);
+	if (change->id)
+		change_unregister(state, desc);
+	/* change->slot may not be written yet, or stand for somebody else. */
+	for (i = 0; i < NR_SLOTS; i++) {
+		uintptr_t open = (uintptr_t)desc;
+
+		/*
+		 * pair(close_insert): release, with the acquire in hold_slot().
+		 * Without it readers of a subscription that finds the slot
+		 * free see old memory.
+		 */
+		mmn_cmpxchg_release(&state->slots[i].word, &open, 0);
+	}
+	state_unlock(state, &saved);
+ready:
+	change->slot = NO_SLOT;
+	change->opener = NULL;
+	change->phase = PHASE_READY;
+}
+
 int mmn_invalidate_end(struct mmn_invalidate_desc *desc)
 {
 	uint32_t phase = desc ? change_of(desc)->phase : 0;

@@ -41,6 +41,7 @@
 #include <mmn/notifier.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <sys/mman.h>
 
 #include "base/atomic.h"
@@ -105,6 +106,8 @@ struct frame {
 	struct stripe *stripe;
 	/* Bit i: desc[i] is open. */
 	uint32_t open;
+	/* between enter() and leave() */
+	bool is_counted;
 	struct mmn_invalidate_desc desc[NR_EARLY];
 };
 
@@ -132,8 +135,6 @@ struct fork_change {
 struct thread {
 	struct frame frame[NR_FRAMES];
 	struct fork_change fork;
-	/* Calls between enter() and leave(), one inside the other. */
-	uint32_t depth;
 	/* An observer runs. */
 	bool observing;
 };
@@ -143,18 +144,21 @@ static __thread struct thread thread
 
 /* struct op - one call; on the stack of the thread that makes it */
 struct op {
+	/* its own address, for as long as it is in use */
+	uintptr_t self;
 	struct mmn_regs *regs;
 	uint64_t nr;
 	const struct mmn_source *source;
 	struct stripe *stripe;
 	struct frame *frame;
+	struct mmn_sigmask saved;
 	uint32_t generation;
 	/* Which descriptors must be notified: bit i. */
 	uint32_t hits;
 	bool is_change;
 	bool maps_code;
 	struct mmn_change change;
-	/* When no frame is free: handlers inside handlers. */
+	/* When no frame is free: used with signals blocked, so never left. */
 	struct frame spare;
 };
 
@@ -192,8 +196,6 @@ static const struct mmn_source *enter(struct stripe *stripe)
 {
 	/* relaxed: orders by being a locked instruction */
 	mmn_fetch_add_relaxed(&stripe->entered, 1);
-	mmn_barrier();
-	thread.depth++;
 	/*
 	 * pair(source_off): the caller's load, with the stores in
 	 * mmn_dispatch_on() and mmn_dispatch_off().  Without it the load is
@@ -204,7 +206,6 @@ static const struct mmn_source *enter(struct stripe *stripe)
 
 static void leave(struct stripe *stripe, uint32_t what)
 {
-	thread.depth--;
 	/*
 	 * pair(source_left): release, with the acquire in count_inside().
 	 * Without it the state could be freed under a close that is still
@@ -225,13 +226,12 @@ static long make_call(const struct op *op)
 	return mmn_syscall6(op->nr, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
-static bool open_one(const struct op *op, struct mmn_invalidate_desc *desc,
+static void init_one(const struct op *op, struct mmn_invalidate_desc *desc,
 		     uintptr_t start, uintptr_t last)
 {
 	mmn_invalidate_desc_init(desc, op->source->state, op->change.event,
 				 start, last);
 	desc->flags |= op->change.flags;
-	return mmn_invalidate_open(desc);
 }
 
 static void end_one(struct mmn_invalidate_desc *desc)
@@ -320,10 +320,12 @@ static void resolve(struct op *op, struct spans *spans,
 	spans->desc = spans->found;
 	spans->hits = 0;
 	spans->nr_open = op->change.nr_spans;
-	for (i = 0; i < spans->nr_open; i++)
-		if (open_one(op, &spans->found[i], op->change.span[i].start,
-			     op->change.span[i].last))
+	for (i = 0; i < spans->nr_open; i++) {
+		init_one(op, &spans->found[i], op->change.span[i].start,
+			 op->change.span[i].last);
+		if (mmn_invalidate_open(&spans->found[i]))
 			spans->hits |= 1u << i;
+	}
 	end_one(&op->frame->desc[0]);
 }
 
@@ -396,32 +398,40 @@ static long slow_change(void *arg)
 /* ---- frames ---- */
 
 /*
- * Has the stack frame that uses this been left by a jump?  Then we are further
- * up on the same stack.  On a signal stack nothing can be said.
+ * Has the stack frame that uses this been left by a jump?  It has when we are
+ * as far up on the same stack, or when its memory has been used for something
+ * else.  On a signal stack nothing can be said.
  */
-static bool abandoned(uintptr_t sp, uintptr_t own_sp)
+static bool is_popped(uintptr_t sp, uintptr_t own_sp)
 {
 	stack_t altstack;
 
-	if (sp >= own_sp)
+	if (sp > own_sp)
 		return false;
 	if (mmn_syscall2(SYS_sigaltstack, 0, &altstack))
 		return false;
 	return !(altstack.ss_flags & SS_ONSTACK);
 }
 
+static bool is_abandoned(const struct frame *frame, uintptr_t own_sp)
+{
+	uintptr_t self;
+
+	return is_popped(frame->sp, own_sp) ||
+	       (mmn_lookup_peek(frame->sp + offsetof(struct op, self), &self,
+				sizeof(self)) == 0 &&
+		self != frame->sp);
+}
+
 /* Closes what was left open; vector state is saved by the caller. */
 static long end_abandoned(void *arg)
 {
 	struct frame *frame = arg;
-	struct mmn_sigmask saved;
 	uint32_t i;
 
-	mmn_signals_block(&saved);
 	for (i = 0; i < NR_EARLY; i++)
 		if (frame->open & (1u << i))
-			end_one(&frame->desc[i]);
-	mmn_signals_restore(&saved);
+			mmn_invalidate_abandon(&frame->desc[i]);
 	return 0;
 }
 
@@ -434,19 +444,22 @@ static void take_frame(struct op *op)
 		frame = &thread.frame[i];
 		if (!frame->sp)
 			break;
-		if (!abandoned(frame->sp, (uintptr_t)op))
+		if (!is_abandoned(frame, (uintptr_t)op))
 			continue;
 		frame->generation++;
 		mmn_with_vector_state(end_abandoned, frame);
 		/* relaxed: statistics */
 		mmn_fetch_add_relaxed(&frame->stripe->abandoned, 1);
-		leave(frame->stripe, frame->call);
+		if (frame->is_counted)
+			leave(frame->stripe, frame->call);
 		break;
 	}
 	if (i == NR_FRAMES) {
 		frame = &op->spare;
 		frame->generation = 0;
+		mmn_signals_block(&op->saved);
 	}
+	frame->is_counted = false;
 	frame->open = 0;
 	frame->stripe = op->stripe;
 	frame->call = op->change.call;
@@ -469,6 +482,23 @@ static void drop_frame(struct op *op)
 {
 	mmn_barrier();
 	op->frame->sp = 0;
+	op->self = 0;
+	if (op->frame == &op->spare)
+		mmn_signals_restore(&op->saved);
+}
+
+/* The program's own exec is a change of our memory, a vfork child's is not. */
+static bool is_foreign_exec(const struct op *op)
+{
+	return op->change.call == MMN_CALL_EXEC &&
+	       mmn_syscall0(SYS_getpid) != op->source->pid;
+}
+
+static bool is_for_source(const struct op *op)
+{
+	return op->source &&
+	       op->source->generation == mmn_process_generation() &&
+	       !thread.observing && !is_foreign_exec(op);
 }
 
 /* ---- calls that copy the process ---- */
@@ -548,11 +578,11 @@ static long end_fork(void *arg)
 {
 	struct fork_change *fork = arg;
 
-	end_one(&fork->desc);
+	mmn_invalidate_abandon(&fork->desc);
 	return 0;
 }
 
-static uint32_t dispatch_fork(const struct op *op)
+static uint32_t dispatch_fork(struct op *op)
 {
 	struct fork_change *fork = &thread.fork;
 	uint64_t flags = op->nr == SYS_clone ? op->regs->args[0] : 0;
@@ -562,13 +592,16 @@ static uint32_t dispatch_fork(const struct op *op)
 
 		if (ret && ret != -EFAULT)
 			flags = *(const uint64_t *)op->change.id;
-		if (ret == -EFAULT || (flags & CLONE_VM)) {
-			leave(op->stripe, LEFT_PASSED);
+		if (ret == -EFAULT || (flags & CLONE_VM))
 			return MMN_VERDICT_PASS;
-		}
+	}
+	op->source = enter(op->stripe);
+	if (!is_for_source(op)) {
+		leave(op->stripe, LEFT_PASSED);
+		return MMN_VERDICT_PASS;
 	}
 	if (fork->is_open && !fork->is_blocked &&
-	    abandoned(fork->sp, (uintptr_t)op)) {
+	    is_popped(fork->sp, (uintptr_t)op)) {
 		mmn_with_vector_state(end_fork, fork);
 		fork->is_open = false;
 		leave(fork->stripe, MMN_CALL_FORK);
@@ -599,7 +632,6 @@ void mmn_intercept_after(struct mmn_regs *regs)
 	if (!mmn_process_is_owner()) {
 		fork->is_open = false;
 		fork->is_blocked = false;
-		thread.depth = 0;
 	} else {
 		if (fork->is_open && !mmn_invalidate_close(&fork->desc))
 			mmn_with_vector_state(slow_end, &fork->desc);
@@ -617,30 +649,31 @@ void mmn_intercept_after(struct mmn_regs *regs)
 
 /* ---- everything else ---- */
 
-/* The program's own exec is a change of our memory, a vfork child's is not. */
-static bool is_foreign_exec(const struct op *op)
+/* Once its bit is set, who finds the frame abandoned looks at the descriptor. */
+static bool open_in_frame(struct op *op, uint32_t i, uintptr_t start,
+			  uintptr_t last)
 {
-	return op->is_change && op->change.call == MMN_CALL_EXEC &&
-	       mmn_syscall0(SYS_getpid) != op->source->pid;
+	struct mmn_invalidate_desc *desc = &op->frame->desc[i];
+
+	init_one(op, desc, start, last);
+	mmn_barrier();
+	op->frame->open |= 1u << i;
+	mmn_barrier();
+	return mmn_invalidate_open(desc);
 }
 
 static bool open_early(struct op *op)
 {
 	const struct mmn_change *change = &op->change;
-	struct frame *frame = op->frame;
 	uint32_t i, nr;
 
-	if (change->need != MMN_NEED_NOTHING) {
-		frame->open = 1;
-		return open_one(op, &frame->desc[0], 0, UINTPTR_MAX);
-	}
+	if (change->need != MMN_NEED_NOTHING)
+		return open_in_frame(op, 0, 0, UINTPTR_MAX);
 	nr = change->nr_spans;
-	for (i = 0; i < nr; i++) {
-		frame->open |= 1u << i;
-		if (open_one(op, &frame->desc[i], change->span[i].start,
-			     change->span[i].last))
+	for (i = 0; i < nr; i++)
+		if (open_in_frame(op, i, change->span[i].start,
+				  change->span[i].last))
 			op->hits |= 1u << i;
-	}
 	return op->hits;
 }
 
@@ -703,30 +736,31 @@ uint32_t mmn_intercept_dispatch(struct mmn_regs *regs)
 	    !(maps && (op.maps_code || mmn_load_relaxed(&wants_maps) > 1)))
 		return MMN_VERDICT_PASS;
 
+	op.self = (uintptr_t)&op;
 	op.regs = regs;
 	op.hits = 0;
 	op.stripe = own_stripe();
-	op.source = enter(op.stripe);
-	if (!op.source || op.source->generation != mmn_process_generation() ||
-	    thread.observing || is_foreign_exec(&op)) {
-		leave(op.stripe, LEFT_PASSED);
-		return MMN_VERDICT_PASS;
-	}
-	if (op.is_change && op.change.call == MMN_CALL_FORK)
-		return dispatch_fork(&op);
 	if (!op.is_change)
 		op.change.call = MMN_CALL_MAP;
+	if (op.change.call == MMN_CALL_FORK)
+		return dispatch_fork(&op);
+
 	take_frame(&op);
-	if (op.is_change) {
+	op.source = enter(op.stripe);
+	op.frame->is_counted = true;
+	if (!is_for_source(&op)) {
+		verdict = MMN_VERDICT_PASS;
+	} else if (op.is_change) {
 		verdict = dispatch_change(&op);
 	} else {
 		regs->rax = (uint64_t)mmn_with_vector_state(slow_change, &op);
 		verdict = MMN_VERDICT_DONE;
 	}
 	if (owns_frame(&op)) {
-		drop_frame(&op);
+		op.frame->is_counted = false;
 		leave(op.stripe, verdict == MMN_VERDICT_DONE ? op.change.call :
 							       LEFT_PASSED);
+		drop_frame(&op);
 	}
 	return verdict;
 }
@@ -792,7 +826,13 @@ int mmn_dispatch_off(uint64_t timeout_ns)
 
 bool mmn_dispatch_is_inside(void)
 {
-	return thread.depth;
+	uintptr_t sp = (uintptr_t)__builtin_frame_address(0);
+	uint32_t i;
+
+	for (i = 0; i < NR_FRAMES; i++)
+		if (thread.frame[i].sp && !is_abandoned(&thread.frame[i], sp))
+			return true;
+	return thread.observing;
 }
 
 void mmn_dispatch_get_stats(struct mmn_intercept_stats *stats)

@@ -42,7 +42,7 @@
 #define NO_OBJECT UINT32_MAX
 #define ALL_OBJECTS UINT32_MAX
 
-#define STOP_TIMEOUT_NS (5 * MMN_NSEC_PER_SEC)
+#define STOP_TIMEOUT_NS (2 * MMN_NSEC_PER_SEC)
 
 #define KNOWN_FLAGS                                          \
 	(MMN_INTERCEPT_SELF_CHECK | MMN_INTERCEPT_NO_FOLLOW | \

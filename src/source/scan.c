@@ -221,8 +221,8 @@ static bool find_function(const struct mmn_image *image, uintptr_t vaddr,
 
 /* ---- one function ---- */
 
+/* What matters about an instruction before a system call. */
 struct insn {
-	uintptr_t vaddr;
 	uint8_t length;
 	/* does the same wherever it is */
 	bool is_movable;
@@ -231,10 +231,25 @@ struct insn {
 	bool writes_rax;
 	/* mov $nr,%eax */
 	bool is_number;
-	/* mov %reg,%eax, with a constant in reg */
-	bool is_constant_copy;
-	uint8_t reg;
 	uint32_t nr;
+	/* mov %reg,%eax */
+	bool is_copy;
+	uint8_t reg;
+};
+
+/* Where the last instructions began, in a ring. */
+struct recent {
+	uintptr_t vaddr[NR_RECENT];
+	uint32_t nr;
+};
+
+/*
+ * Constants in registers: what `mov $x,%reg` last put there, in order of
+ * address, and whether that ever was a number of interest.
+ */
+struct constants {
+	uint16_t known;
+	uint16_t of_interest;
 };
 
 struct place {
@@ -252,14 +267,13 @@ struct scan {
 	void (*found)(void *arg, const struct mmn_found *site);
 	void *arg;
 	ZydisDecoder decoder;
+	/* knows lengths only, and those fast */
+	ZydisDecoder ruler;
 	const struct mmn_image_segment *segment;
 	struct function function;
+	struct constants constants;
 	uint32_t nr_places;
 	struct place place[NR_PLACES];
-	/* By general register: was it ever given a number of interest? */
-	uint16_t holds_number;
-	/* Was a constant the last thing it was given, in order of address? */
-	uint16_t holds_constant;
 };
 
 static uint8_t general_register(ZydisRegister reg)
@@ -290,47 +304,13 @@ static bool ends_a_line(const ZydisDecodedInstruction *decoded)
 	}
 }
 
-static void note_write(struct scan *scan, uint8_t reg,
-		       const ZydisDecodedInstruction *decoded,
-		       const ZydisDecodedOperand *source)
+/* What a write of eax puts there. */
+static void describe_number(struct insn *insn,
+			    const ZydisDecodedInstruction *decoded,
+			    const ZydisDecodedOperand *to,
+			    const ZydisDecodedOperand *from)
 {
-	uint16_t bit = (uint16_t)(1u << reg);
-
-	if (decoded->mnemonic == ZYDIS_MNEMONIC_MOV &&
-	    source->type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
-		scan->holds_constant |= bit;
-		if (mmn_classify_is_candidate(source->imm.value.u))
-			scan->holds_number |= bit;
-	} else {
-		scan->holds_constant &= (uint16_t)~bit;
-	}
-}
-
-static void describe(struct scan *scan, struct insn *insn,
-		     const ZydisDecodedInstruction *decoded,
-		     const ZydisDecodedOperand *operands)
-{
-	const ZydisDecodedOperand *to = &operands[0], *from = &operands[1];
-	uint8_t reg, i;
-
-	insn->length = decoded->length;
-	insn->ends_line = ends_a_line(decoded);
-	insn->is_movable = !(decoded->attributes & ZYDIS_ATTRIB_IS_RELATIVE);
-	insn->writes_rax = false;
-	insn->is_number = false;
-	insn->is_constant_copy = false;
-	for (i = 0; i < decoded->operand_count; i++) {
-		if (operands[i].type != ZYDIS_OPERAND_TYPE_REGISTER ||
-		    !(operands[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
-			continue;
-		reg = general_register(operands[i].reg.value);
-		if (reg == UINT8_MAX)
-			continue;
-		note_write(scan, reg, decoded, from);
-		if (reg == 0)
-			insn->writes_rax = true;
-	}
-	if (!insn->writes_rax || to->type != ZYDIS_OPERAND_TYPE_REGISTER ||
+	if (to->type != ZYDIS_OPERAND_TYPE_REGISTER ||
 	    general_register(to->reg.value) != 0 || to->size < 32)
 		return;
 	if (decoded->mnemonic == ZYDIS_MNEMONIC_MOV &&
@@ -340,8 +320,7 @@ static void describe(struct scan *scan, struct insn *insn,
 	} else if (decoded->mnemonic == ZYDIS_MNEMONIC_MOV &&
 		   from->type == ZYDIS_OPERAND_TYPE_REGISTER) {
 		insn->reg = general_register(from->reg.value);
-		insn->is_constant_copy = insn->reg < 16 &&
-					 (scan->holds_constant >> insn->reg & 1);
+		insn->is_copy = insn->reg != UINT8_MAX;
 	} else if (decoded->mnemonic == ZYDIS_MNEMONIC_XOR &&
 		   from->type == ZYDIS_OPERAND_TYPE_REGISTER &&
 		   from->reg.value == to->reg.value) {
@@ -350,115 +329,168 @@ static void describe(struct scan *scan, struct insn *insn,
 	}
 }
 
-/*
- * recent[0] stands directly before the system call, and so on backwards.
- * Finds the number and the instruction to replace.
- */
-static void describe_place(struct place *place, uintptr_t call,
-			   const struct insn *recent, uint32_t nr_recent)
-{
-	bool can_move = true;
-	uint32_t i;
-
-	place->call = call;
-	place->nr = MMN_NR_DYNAMIC;
-	place->is_constant_copy = false;
-	place->at = 0;
-	place->reason = MMN_REFUSE_SHAPE;
-	for (i = 0; i < nr_recent && !recent[i].ends_line; i++) {
-		if (!recent[i].is_movable ||
-		    call - recent[i].vaddr > MMN_MAX_MOVED)
-			can_move = false;
-		/* The nearest long one: least to move. */
-		if (can_move && !place->at && recent[i].length >= JUMP_LENGTH) {
-			place->at = recent[i].vaddr;
-			place->reason = MMN_REFUSE_NONE;
-		}
-		if (recent[i].writes_rax) {
-			if (recent[i].is_number)
-				place->nr = recent[i].nr;
-			place->reg = recent[i].reg;
-			place->is_constant_copy = recent[i].is_constant_copy;
-			break;
-		}
-	}
-}
-
-static const uint8_t *decode_at(struct scan *scan, uintptr_t vaddr,
-				ZydisDecodedInstruction *decoded,
-				ZydisDecodedOperand *operands)
-{
-	uintptr_t left = scan->function.end - vaddr;
-	const uint8_t *bytes = image_bytes(scan->image, vaddr, left);
-
-	if (!bytes || !ZYAN_SUCCESS(ZydisDecoderDecodeFull(
-			      &scan->decoder, bytes, left, decoded, operands)))
-		return NULL;
-	return bytes;
-}
-
-static void remember(struct insn *recent, uint32_t *nr_recent)
-{
-	uint32_t i;
-
-	if (*nr_recent < NR_RECENT)
-		(*nr_recent)++;
-	for (i = *nr_recent - 1; i > 0; i--)
-		recent[i] = recent[i - 1];
-}
-
-/* First pass: the places.  False when the function cannot be decoded. */
-static bool find_places(struct scan *scan)
+static bool describe(const struct scan *scan, uintptr_t vaddr,
+		     struct insn *insn)
 {
 	ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+	uintptr_t left = scan->function.end - vaddr;
 	ZydisDecodedInstruction decoded;
-	struct insn recent[NR_RECENT];
-	uint32_t nr_recent = 0;
-	uintptr_t vaddr;
 	const uint8_t *bytes;
+	uint8_t i;
+
+	bytes = image_bytes(scan->image, vaddr, left);
+	if (!bytes ||
+	    !ZYAN_SUCCESS(ZydisDecoderDecodeFull(&scan->decoder, bytes, left,
+						 &decoded, operands)))
+		return false;
+	memset(insn, 0, sizeof(*insn));
+	insn->length = decoded.length;
+	insn->ends_line = ends_a_line(&decoded);
+	insn->is_movable = !(decoded.attributes & ZYDIS_ATTRIB_IS_RELATIVE);
+	for (i = 0; i < decoded.operand_count; i++) {
+		if (operands[i].type != ZYDIS_OPERAND_TYPE_REGISTER ||
+		    !(operands[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
+			continue;
+		if (general_register(operands[i].reg.value) == 0)
+			insn->writes_rax = true;
+	}
+	if (insn->writes_rax)
+		describe_number(insn, &decoded, &operands[0], &operands[1]);
+	return true;
+}
+
+/*
+ * Walks back from the system call.  Finds the number and the instruction to
+ * replace.
+ */
+static void describe_place(const struct scan *scan, struct place *place,
+			   uintptr_t call, const struct recent *recent)
+{
+	uint32_t i, nr = recent->nr < NR_RECENT ? recent->nr : NR_RECENT;
+	bool can_move = true;
+	struct insn insn;
+	uintptr_t vaddr;
+
+	memset(place, 0, sizeof(*place));
+	place->call = call;
+	place->nr = MMN_NR_DYNAMIC;
+	place->reason = MMN_REFUSE_SHAPE;
+	for (i = 1; i <= nr; i++) {
+		vaddr = recent->vaddr[(recent->nr - i) % NR_RECENT];
+		if (!describe(scan, vaddr, &insn) || insn.ends_line)
+			return;
+		if (!insn.is_movable || call - vaddr > MMN_MAX_MOVED)
+			can_move = false;
+		/* The nearest long one: least to move. */
+		if (can_move && !place->at && insn.length >= JUMP_LENGTH) {
+			place->at = vaddr;
+			place->reason = MMN_REFUSE_NONE;
+		}
+		if (!insn.writes_rax)
+			continue;
+		if (insn.is_number)
+			place->nr = insn.nr;
+		place->reg = insn.reg;
+		place->is_constant_copy =
+			insn.is_copy &&
+			(scan->constants.known >> insn.reg & 1);
+		return;
+	}
+}
+
+/* `mov $x,%reg`, by its bytes. */
+static void note_constant(struct constants *constants, const uint8_t *bytes,
+			  uint8_t length)
+{
+	uint8_t reg;
+	uint32_t x;
+
+	if (length == 5 && (bytes[0] & 0xf8) == 0xb8)
+		reg = bytes[0] & 7;
+	else if (length == 6 && bytes[0] == 0x41 && (bytes[1] & 0xf8) == 0xb8)
+		reg = (bytes[1] & 7) + 8;
+	else
+		return;
+	memcpy(&x, bytes + length - 4, sizeof(x));
+	constants->known |= (uint16_t)(1u << reg);
+	if (mmn_classify_is_candidate(x))
+		constants->of_interest |= (uint16_t)(1u << reg);
+}
+
+/*
+ * First pass: from the first byte on, by lengths, so that what looks like a
+ * system call inside another instruction is not taken for one.
+ */
+static void find_places(struct scan *scan)
+{
+	uintptr_t vaddr = scan->function.start, end = scan->function.end;
+	const uint8_t *bytes = image_bytes(scan->image, vaddr, end - vaddr);
+	struct recent recent = { .nr = 0 };
+	ZydisDecodedInstruction decoded;
 
 	scan->nr_places = 0;
-	scan->holds_number = 0;
-	scan->holds_constant = 0;
-	for (vaddr = scan->function.start; vaddr < scan->function.end;
-	     vaddr += decoded.length) {
-		bytes = decode_at(scan, vaddr, &decoded, operands);
-		if (!bytes)
-			return false;
-		if (decoded.mnemonic == ZYDIS_MNEMONIC_SYSCALL &&
-		    scan->nr_places < NR_PLACES)
-			describe_place(&scan->place[scan->nr_places++], vaddr,
-				       recent, nr_recent);
-		remember(recent, &nr_recent);
-		recent[0].vaddr = vaddr;
-		describe(scan, &recent[0], &decoded, operands);
+	memset(&scan->constants, 0, sizeof(scan->constants));
+	if (!bytes)
+		return;
+	while (vaddr < end) {
+		if (!ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(
+			    &scan->ruler, NULL, bytes, end - vaddr, &decoded)))
+			return;
+		if (decoded.length == SYSCALL_LENGTH && bytes[0] == 0x0f &&
+		    bytes[1] == 0x05 && scan->nr_places < NR_PLACES)
+			describe_place(scan, &scan->place[scan->nr_places++],
+				       vaddr, &recent);
+		note_constant(&scan->constants, bytes, decoded.length);
+		recent.vaddr[recent.nr++ % NR_RECENT] = vaddr;
+		vaddr += decoded.length;
+		bytes += decoded.length;
 	}
-	return true;
 }
 
 /* Second pass: no branch may lead behind the first byte of a place. */
 static void find_targets(struct scan *scan)
 {
-	ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+	uintptr_t vaddr = scan->function.start, end = scan->function.end;
+	const uint8_t *bytes = image_bytes(scan->image, vaddr, end - vaddr);
 	ZydisDecodedInstruction decoded;
-	ZyanU64 target;
-	uintptr_t vaddr;
+	struct place *place;
+	uintptr_t target;
 	uint32_t i;
 
-	for (vaddr = scan->function.start; vaddr < scan->function.end;
-	     vaddr += decoded.length) {
-		if (!decode_at(scan, vaddr, &decoded, operands))
+	while (vaddr < end) {
+		if (!ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(
+			    &scan->decoder, NULL, bytes, end - vaddr,
+			    &decoded)))
 			return;
+		vaddr += decoded.length;
+		bytes += decoded.length;
 		if (decoded.meta.branch_type == ZYDIS_BRANCH_TYPE_NONE ||
-		    operands[0].type != ZYDIS_OPERAND_TYPE_IMMEDIATE ||
-		    !ZYAN_SUCCESS(ZydisCalcAbsoluteAddress(
-			    &decoded, &operands[0], vaddr, &target)))
+		    !decoded.raw.imm[0].is_relative)
 			continue;
-		for (i = 0; i < scan->nr_places; i++)
-			if (scan->place[i].at && target > scan->place[i].at &&
-			    target <= scan->place[i].call)
-				scan->place[i].reason = MMN_REFUSE_TARGET;
+		target = vaddr + (uintptr_t)decoded.raw.imm[0].value.s;
+		for (i = 0; i < scan->nr_places; i++) {
+			place = &scan->place[i];
+			if (place->at && target > place->at &&
+			    target <= place->call)
+				place->reason = MMN_REFUSE_TARGET;
+		}
 	}
+}
+
+static bool is_of_interest(const struct place *place)
+{
+	return place->nr == MMN_NR_DYNAMIC ||
+	       mmn_classify_is_candidate(place->nr);
+}
+
+static bool has_movable_place(const struct scan *scan)
+{
+	uint32_t i;
+
+	for (i = 0; i < scan->nr_places; i++)
+		if (scan->place[i].at && is_of_interest(&scan->place[i]))
+			return true;
+	return false;
 }
 
 /*
@@ -468,7 +500,7 @@ static void find_targets(struct scan *scan)
 static bool is_harmless_copy(const struct scan *scan, const struct place *place)
 {
 	return place->is_constant_copy &&
-	       !(scan->holds_number >> place->reg & 1);
+	       !(scan->constants.of_interest >> place->reg & 1);
 }
 
 static void report_place(struct scan *scan, const struct place *place)
@@ -476,10 +508,7 @@ static void report_place(struct scan *scan, const struct place *place)
 	struct mmn_found site = { .nr = place->nr, .reason = place->reason };
 	const uint8_t *bytes;
 
-	if (place->nr != MMN_NR_DYNAMIC &&
-	    !mmn_classify_is_candidate(place->nr))
-		return;
-	if (is_harmless_copy(scan, place))
+	if (!is_of_interest(place) || is_harmless_copy(scan, place))
 		return;
 	bytes = image_bytes(scan->image, place->call + SYSCALL_LENGTH,
 			    sizeof(MMN_OWN_CALL_MARK) - 1);
@@ -528,6 +557,24 @@ bool mmn_scan_has_candidate(const uint8_t *bytes, uintptr_t size)
 	return next_candidate(bytes, bytes + size);
 }
 
+/*
+ * `mov $nr,%eax; syscall` of a call of no interest, at a glance.  Most are, and
+ * decoding their functions is what would take the time.  The byte before tells
+ * it from a move to r8d; the long form is that of signal returns.
+ */
+static bool is_harmless_call(const uint8_t *bytes, uintptr_t before)
+{
+	uint32_t nr;
+
+	if (before < 7)
+		return false;
+	if (memcmp(bytes - 7, "\x48\xc7\xc0", 3) &&
+	    (bytes[-5] != 0xb8 || (bytes[-6] & 0xf0) == 0x40))
+		return false;
+	memcpy(&nr, bytes - 4, sizeof(nr));
+	return nr < 512 && !mmn_classify_is_candidate(nr);
+}
+
 /* Not in any function that is known: worth a word when it looks like a call. */
 static void report_stray(struct scan *scan, const uint8_t *bytes,
 			 uintptr_t vaddr)
@@ -557,15 +604,20 @@ static void scan_segment(struct scan *scan,
 
 	scan->segment = segment;
 	while ((bytes = next_candidate(bytes, end))) {
+		if (is_harmless_call(bytes,
+				     (uintptr_t)(bytes - segment->bytes))) {
+			bytes += SYSCALL_LENGTH;
+			continue;
+		}
 		vaddr = segment->vaddr + (uintptr_t)(bytes - segment->bytes);
-		if (!find_function(scan->image, vaddr, &scan->function) ||
-		    !find_places(scan)) {
+		if (!find_function(scan->image, vaddr, &scan->function)) {
 			if (bytes - segment->bytes >= 5)
 				report_stray(scan, bytes, vaddr);
 			bytes += SYSCALL_LENGTH;
 			continue;
 		}
-		if (scan->nr_places)
+		find_places(scan);
+		if (has_movable_place(scan))
 			find_targets(scan);
 		for (i = 0; i < scan->nr_places; i++)
 			report_place(scan, &scan->place[i]);
@@ -584,6 +636,9 @@ void mmn_scan_image(const struct mmn_image *image,
 
 	ZydisDecoderInit(&scan.decoder, ZYDIS_MACHINE_MODE_LONG_64,
 			 ZYDIS_STACK_WIDTH_64);
+	scan.ruler = scan.decoder;
+	ZydisDecoderEnableMode(&scan.ruler, ZYDIS_DECODER_MODE_MINIMAL,
+			       ZYAN_TRUE);
 	for (i = 0; i < image->nr_segments; i++)
 		if (image->segment[i].is_exec)
 			scan_segment(&scan, &image->segment[i]);
