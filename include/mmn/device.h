@@ -221,8 +221,7 @@ struct mmn_soft_config {
  *
  * Context: may sleep; not from callbacks.
  * Return: 0; -EINVAL, -E2BIG (@config); -ENOMEM; -EAGAIN (no thread to be
- * had); -EPERM (the kernel refuses a descriptor table of its own); -ESTALE (in a
- * fork child).
+ * had); what unshare(CLONE_FILES) gave (-EPERM, -ENOMEM).
  */
 MMN_PUBLIC
 MMN_MUST_CHECK int

@@ -61,12 +61,14 @@ struct mmn_pages_config {
  *
  * Opens two descriptors (close-on-exec) in the descriptor table of the calling
  * thread: whoever opens it uses and closes it.  One thread at a time; several
- * objects are independent.  Holds about 9 KiB, not from the heap.
+ * objects are independent.  Holds about 9 KiB, not from the heap.  A fork child
+ * opens its own: the parent's object would tell about the parent.
  *
  * Context: may sleep; also callbacks.
- * Return: 0; -EINVAL, -E2BIG (@config); -ENOMEM; -ESTALE (in a fork child);
- * what opening /proc/thread-self/pagemap or maps gave (-ENOENT without /proc,
- * -EMFILE, -EACCES).
+ * Return: 0; -EINVAL, -E2BIG (@config); -ENOMEM; -ENOTSUP (no way to fault
+ * pages in: neither MADV_POPULATE nor process_vm_readv()); what opening
+ * /proc/thread-self/pagemap or maps gave (-ENOENT without /proc, -EMFILE,
+ * -EACCES).
  */
 MMN_PUBLIC
 MMN_MUST_CHECK int mmn_pages_open(const struct mmn_pages_config *config,
@@ -144,7 +146,7 @@ struct mmn_region {
  *
  * Context: also callbacks and under locks; makes system calls.
  * Return: 0; -ENOENT when nothing is mapped at or above @addr; -ESTALE
- * (in a fork child); -EIO when the kernel's answer makes no sense.
+ * (the object of a fork parent); -EIO when the kernel's answer makes no sense.
  */
 MMN_PUBLIC
 MMN_MUST_CHECK int mmn_pages_region(struct mmn_pages *pages, uintptr_t addr,
@@ -285,8 +287,8 @@ struct mmn_range_fault {
  * -EPERM (write requested where the mapping is read-only; same); -ENOMEM (no
  * memory to fault in, or pages vanish as fast as they are faulted in); -EINVAL
  * (alignment, last < start, outside of @sub, no words, unknown flags, REQ_WRITE
- * without REQ_FAULT in @default_flags); -E2BIG (@fault->size); -ESTALE (in a
- * fork child); -EIO (the kernel's answer makes no sense).
+ * without REQ_FAULT in @default_flags); -E2BIG (@fault->size); -ESTALE (the
+ * object of a fork parent); -EIO (the kernel's answer makes no sense).
  */
 MMN_PUBLIC
 MMN_MUST_CHECK int mmn_range_fault(struct mmn_pages *pages,
@@ -338,9 +340,10 @@ struct mmn_mirror_lock {
 
 /**
  * struct mmn_mirror_hooks - what a mirror tells its owner
- * @torn_down: entries in [start, last] were taken down because the memory is
- *	about to change; called with the lock held, in the callback: its rules
- *	hold.  [start, last] is the change cut to the mirror's range.
+ * @torn_down: the memory in [start, last] is about to change, and what was
+ *	mirrored of it, if anything, has been taken down; called with the lock
+ *	held, in the callback: its rules hold.  [start, last] is the change cut
+ *	to the mirror's range.
  */
 struct mmn_mirror_hooks {
 	void (*torn_down)(void *arg, const struct mmn_invalidate_desc *desc,
@@ -394,7 +397,7 @@ struct mmn_mirror_config {
  * Context: may sleep; not from callbacks.
  * Return: 0; -EINVAL (alignment, last < start, no device, no or unknown access,
  * run_pages, a lock without its parts, unknown flags, state released);
- * -E2BIG; -ENOMEM; -ESTALE (in a fork child).
+ * -E2BIG; -ENOMEM; -ESTALE (@state is a fork parent's).
  */
 MMN_PUBLIC
 MMN_MUST_CHECK int mmn_mirror_create(struct mmn_state *state, uintptr_t start,
