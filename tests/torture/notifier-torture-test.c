@@ -24,6 +24,7 @@
  * left out, by the driver or by the library, and the check must find it.
  *
  * T_TORTURE_SECONDS and T_TORTURE_SEED in the environment: longer, or again.
+ * What has a count instead of a time runs to its end when the first is given.
  */
 #include "t/tap.h"
 
@@ -634,6 +635,20 @@ static void world_fini(void)
 	free(world.device);
 }
 
+/* Two seconds in all, or the whole count when more time is given. */
+static bool within_time(unsigned int round)
+{
+	static struct timespec start;
+	struct timespec now;
+
+	if (getenv("T_TORTURE_SECONDS") || round % 64)
+		return true;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	if (!round)
+		start = now;
+	return now.tv_sec - start.tv_sec < 2;
+}
+
 /* Run for @seconds, or until a stale entry is found. */
 static void torture(enum flavour flavour, unsigned int seconds)
 {
@@ -688,6 +703,83 @@ TEST(no_device_uses_a_stale_entry, .timeout = 24 * 3600)
 	t_gt(world.total.retries, 0);
 	t_gt(world.total.uses, 0);
 	t_gt(world.total.moves, 0);
+}
+
+static void *flood_main(void *arg)
+{
+	while (!is_over()) {
+		struct mmn_invalidate_desc desc;
+
+		mmn_invalidate_desc_init(&desc, world.state, MMN_EVENT_CLEAR, 0,
+					 (uintptr_t)PAGES * PAGE - 1);
+		t_err(mmn_invalidate_start(&desc), 0);
+		t_err(mmn_invalidate_end(&desc), 0);
+	}
+	return NULL;
+}
+
+static void expect_poison(const struct device *device)
+{
+	const unsigned char *bytes = (const unsigned char *)&device->sub;
+
+	for (size_t i = 0; i < sizeof(device->sub); i++)
+		if (bytes[i] != 0xa5)
+			t_fail("byte %zu was written after remove", i);
+}
+
+/*
+ * case 79 in full: each round inserts one device and removes another, which is
+ * poisoned and looked at again a round later.
+ */
+TEST(nothing_is_written_to_a_device_after_its_removal, .timeout = 24 * 3600)
+{
+	enum { ROUNDS = 1000 * 1000 };
+	struct thread thread = { .random = 1 };
+	pthread_t flood;
+
+	world_init(REAL);
+	for (int i = 0; i < DEVICES; i++)
+		take_out(&world.device[i], &thread);
+	t_eq(pthread_create(&flood, NULL, flood_main, NULL), 0);
+	for (unsigned int i = 0; i < ROUNDS && within_time(i); i++) {
+		struct device *device = &world.device[i % 2];
+
+		expect_poison(device);
+		insert(device, &thread);
+		expect_poison(&world.device[!(i % 2)]);
+		take_out(device, &thread);
+	}
+	/* relaxed: a hint to finish */
+	mmn_store_relaxed(&world.stop, 1);
+	pthread_join(flood, NULL);
+	world_fini();
+}
+
+/* case 69 in full: as many refusals as acceptances, and nothing adds up. */
+TEST(refusals_leave_no_trace_however_many, .timeout = 24 * 3600)
+{
+	enum { ROUNDS = 1000 * 1000 };
+	struct thread thread = { .random = 1 };
+	struct mmn_invalidate_desc desc;
+	unsigned int refused = 0, i;
+
+	world_init(REAL);
+	for (i = 0; i < ROUNDS && within_time(i); i++) {
+		struct device *device = &world.device[below(&thread, DEVICES)];
+
+		if (i & 1)
+			pthread_mutex_lock(&device->lock);
+		mmn_invalidate_desc_init(&desc, world.state, MMN_EVENT_CLEAR, 0,
+					 (uintptr_t)PAGES * PAGE - 1);
+		if (mmn_invalidate_start_nonblock(&desc))
+			refused++;
+		else
+			t_err(mmn_invalidate_end(&desc), 0);
+		if (i & 1)
+			pthread_mutex_unlock(&device->lock);
+	}
+	t_eq(refused, i / 2);
+	world_fini();
 }
 
 /* Threads stop at the places where they race, and are refused for nothing. */
