@@ -500,9 +500,10 @@ bool mmn_range_read_retry(const struct mmn_range_subscription *public_sub,
 		   "read_retry without the driver's lock");
 	if (MMN_INJECT(MMN_INJECT_RETRY_SKIP))
 		return false;
-	if (MMN_INJECT(MMN_INJECT_RETRY))
-		return true;
-	return seq_moved(sub, seq);
+	if (!seq_moved(sub, seq) && !MMN_INJECT(MMN_INJECT_RETRY))
+		return false;
+	MMN_PROBE(read_collision, sub, seq);
+	return true;
 }
 
 bool mmn_range_check_retry(const struct mmn_range_subscription *sub,
