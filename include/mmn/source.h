@@ -251,7 +251,8 @@ struct mmn_intercept_stats {
  * state; or called from a callback or an observer); -ENOTSUP (another
  * architecture, no known place in libc, or running threads on a kernel
  * without membarrier's SYNC_CORE); -EPERM (the text cannot be made writable);
- * -ENOMEM; -ESTALE (in a fork child).  After an error nothing is changed.
+ * -ESTALE (in the fork child of a process that intercepts).  After an error
+ * nothing is changed.
  */
 MMN_PUBLIC
 MMN_MUST_CHECK int

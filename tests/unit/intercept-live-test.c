@@ -5,6 +5,8 @@
  */
 #include <dlfcn.h>
 #include <link.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <mmn/debug.h>
 #include <mmn/inject.h>
 #include <mmn/notifier.h>
@@ -17,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -29,6 +32,9 @@
 #define PAGE 4096ul
 #define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
 #define NR_THREADS 4
+
+/* Linux 6.3: memory that was writable never becomes executable. */
+#define SET_MDWE 65
 
 static struct mmn_state *state;
 
@@ -1028,6 +1034,43 @@ TEST(a_second_start_is_refused)
 	mmn_state_put(other);
 	release();
 	t_err(mmn_intercept_stop(), -ENOENT);
+}
+
+TEST(text_that_may_not_become_executable_is_an_error_without_effect)
+{
+	uint64_t before = sum_code();
+
+	t_err(mmn_state_create(&state), 0);
+	if (prctl(SET_MDWE, 1, 0, 0, 0))
+		t_skip("this kernel cannot forbid it");
+	t_err(mmn_intercept_start(state, NULL, NULL), -EPERM);
+	t_err(mmn_intercept_stop(), -ENOENT);
+	t_eq(sum_code(), before);
+	mmn_state_put(state);
+}
+
+TEST(threads_on_a_kernel_that_cannot_synchronise_them_are_an_error)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+			 offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { 4, filter };
+	uint64_t before = sum_code();
+	pthread_t thread;
+
+	t_may_keep_mapped(64 << 20, "stubs and a stack");
+	t_err(pthread_create(&thread, NULL, sleep_for_ever, NULL), 0);
+	t_err(mmn_state_create(&state), 0);
+	t_err(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+	t_err((int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program),
+	      0);
+	t_err(mmn_intercept_start(state, NULL, NULL), -ENOTSUP);
+	t_eq(sum_code(), before);
+	mmn_state_put(state);
 }
 
 static volatile int start_in_callback, stop_in_callback;
