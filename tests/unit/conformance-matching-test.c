@@ -424,3 +424,55 @@ TEST(miss_that_an_insert_made_a_hit_is_closed_the_long_way)
 	driver_remove(&a);
 	mmn_state_put(state);
 }
+
+/* As far as a thread may have come before it left by a jump. */
+enum stage { INITIALISED, OPENED, ADOPTED, HIT, HIT_ADOPTED, CLOSED, STAGES };
+
+static void come_to(enum stage stage, struct mmn_invalidate_desc *desc,
+		    struct mmn_state *state, struct driver *a, struct driver *b)
+{
+	driver_init(a, NULL);
+	driver_init(b, NULL);
+	mmn_invalidate_desc_init(desc, state, MMN_EVENT_UNMAP, 0, 99);
+	if (stage == HIT || stage == HIT_ADOPTED)
+		driver_insert(a, state, 0, 99);
+	if (stage != INITIALISED)
+		t_eq(mmn_invalidate_open(desc),
+		     stage == HIT || stage == HIT_ADOPTED);
+	if (stage == ADOPTED || stage == HIT_ADOPTED) {
+		driver_insert(b, state, 50, 149);
+		t_ok(must_wait(b));
+	}
+	if (stage == CLOSED)
+		t_ok(mmn_invalidate_close(desc));
+}
+
+TEST(abandoned_change_is_closed_whatever_had_become_of_it)
+{
+	struct mmn_state *state = new_state();
+	struct mmn_invalidate_desc desc;
+	struct driver a, b, c;
+	uint64_t seq;
+
+	for (enum stage stage = 0; stage < STAGES; stage++) {
+		come_to(stage, &desc, state, &a, &b);
+		mmn_invalidate_abandon(&desc);
+		t_eq(driver_calls(&a), 0);
+		t_err(mmn_range_read_begin_try(&a.sub, &seq), 0);
+		t_err(mmn_range_read_begin_try(&b.sub, &seq), 0);
+		/* Nobody who comes later finds it, either. */
+		driver_add(&c, NULL, state, 0, 99);
+		t_ok(!must_wait(&c));
+
+		/* The descriptor is as good as new. */
+		t_err(mmn_invalidate_start(&desc), 0);
+		t_eq(driver_calls(&c), 1);
+		t_ok(must_wait(&c));
+		change_end(&desc);
+		t_ok(!must_wait(&c));
+		mmn_range_subscription_remove(&a.sub);
+		mmn_range_subscription_remove(&b.sub);
+		driver_remove(&c);
+	}
+	mmn_state_put(state);
+}
