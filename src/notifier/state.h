@@ -312,7 +312,7 @@ void state_filter_remove(struct mmn_state *state, uintptr_t start,
 
 /*
  * Make every open change within [start, last] a registered one, so that it is
- * counted and its end will look at the tree; S held, hull already wide enough.
+ * counted and its end will look at the tree; S held, filter already set.
  */
 void state_adopt_slots(struct mmn_state *state, uintptr_t start,
 		       uintptr_t last);
