@@ -5,9 +5,9 @@
  */
 #include "bench.h"
 
+#include <errno.h>
 #include <liburing.h>
 #include <mmn/uring-device.h>
-#include <errno.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <unistd.h>

@@ -224,9 +224,8 @@ struct mmn_soft_config {
  * had); what unshare(CLONE_FILES) gave (-EPERM, -ENOMEM).
  */
 MMN_PUBLIC
-MMN_MUST_CHECK int
-mmn_soft_device_create(const struct mmn_soft_config *config,
-		       struct mmn_device **ret_device);
+MMN_MUST_CHECK int mmn_soft_device_create(const struct mmn_soft_config *config,
+					  struct mmn_device **ret_device);
 
 MMN_END_DECLS
 

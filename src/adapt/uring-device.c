@@ -469,8 +469,8 @@ static uint64_t memlock_limit(const struct uring_device *d)
 {
 	struct rlimit limit;
 
-	if (!d->charged || mmn_syscall4(__NR_prlimit64, 0, RLIMIT_MEMLOCK, 0,
-					&limit))
+	if (!d->charged ||
+	    mmn_syscall4(__NR_prlimit64, 0, RLIMIT_MEMLOCK, 0, &limit))
 		return UINT64_MAX;
 	return limit.rlim_cur;
 }
@@ -698,8 +698,7 @@ static int fill_lane(struct uring_device *d, struct lane *lane)
 }
 
 /* READ: what the kernel has put into the pipe goes to the buffer. */
-static int empty_lane(struct uring_device *d, struct lane *lane,
-		      uint32_t bytes)
+static int empty_lane(struct uring_device *d, struct lane *lane, uint32_t bytes)
 {
 	struct mmn_device_transfer *t = lane->transfer;
 	struct work *work = to_work(t);
@@ -803,8 +802,8 @@ static void piece_done(struct uring_device *d, struct lane *lane, int res)
 		lane->filled -= (uint32_t)res;
 		to_work(t)->moved += (uint64_t)res;
 	}
-	if (ret || to_work(t)->moved == t->length ||
-	    is_dying(to_map(t->map)) || d->broken)
+	if (ret || to_work(t)->moved == t->length || is_dying(to_map(t->map)) ||
+	    d->broken)
 		finish_lane(d, lane, ret);
 	else
 		start_piece(d, lane);

@@ -11,10 +11,10 @@
 
 /* A word of /proc/PID/pagemap. */
 #define PAGEMAP_PRESENT (1ull << 63)
-#define PAGEMAP_FILE (1ull << 61)	/* page cache or shared anonymous */
-#define PAGEMAP_GUARD (1ull << 58)	/* MADV_GUARD_INSTALL */
-#define PAGEMAP_UFFD_WP (1ull << 57)	/* write-protected by userfaultfd */
-#define PAGEMAP_EXCLUSIVE (1ull << 56)	/* mapped here and nowhere else */
+#define PAGEMAP_FILE (1ull << 61)      /* page cache or shared anonymous */
+#define PAGEMAP_GUARD (1ull << 58)     /* MADV_GUARD_INSTALL */
+#define PAGEMAP_UFFD_WP (1ull << 57)   /* write-protected by userfaultfd */
+#define PAGEMAP_EXCLUSIVE (1ull << 56) /* mapped here and nowhere else */
 #define PAGEMAP_FRAME ((1ull << 55) - 1)
 
 /* ioctl of /proc/PID/pagemap, Linux 6.7 */

@@ -193,8 +193,7 @@ static struct mmn_driver_lock driver_lock(const struct mmn_mirror *mirror)
 		return mmn_driver_mutex(mirror->lock_arg);
 	if (!mirror->lock_ops.is_held)
 		return mmn_driver_no_lock();
-	return mmn_driver_predicate(mirror->lock_ops.is_held,
-				    mirror->lock_arg);
+	return mmn_driver_predicate(mirror->lock_ops.is_held, mirror->lock_arg);
 }
 
 /* ------------------------------------------------------------------ */
@@ -323,8 +322,7 @@ static uint64_t table_take(struct mmn_mirror *mirror, uintptr_t start,
 /* Changes                                                            */
 /* ------------------------------------------------------------------ */
 
-static struct mmn_mirror *
-mirror_of_sub(struct mmn_range_subscription *sub)
+static struct mmn_mirror *mirror_of_sub(struct mmn_range_subscription *sub)
 {
 	return container_of(sub, struct mmn_mirror, sub);
 }
@@ -476,8 +474,8 @@ static int look_after(struct filling *f, struct run *run)
 	int err;
 
 	for (i = 0; i < run->nr_pages; i++)
-		run->words[i] = run->words[i] & MMN_PFN_WRITE ?
-					MMN_PFN_MARK1 : 0;
+		run->words[i] =
+			run->words[i] & MMN_PFN_WRITE ? MMN_PFN_MARK1 : 0;
 	err = look(f, run->node.start, run->node.last, run->words, 0, &next);
 	if (err)
 		return err;
@@ -614,8 +612,8 @@ static bool find_gap(struct mmn_mirror *mirror, uintptr_t *start,
 	bool found = true;
 
 	table_lock(mirror, &saved);
-	while ((run = run_of(itree_first_overlap(&mirror->tree, *start,
-						 *last)))) {
+	while ((run = run_of(
+			itree_first_overlap(&mirror->tree, *start, *last)))) {
 		if (run->node.start > *start) {
 			*last = run->node.start - 1;
 			break;
@@ -680,7 +678,7 @@ static uint64_t pages_inside(const struct mmn_mirror *mirror, uintptr_t start,
 	struct itree_node *node;
 	uint64_t pages = 0;
 
-	itree_for_each_overlap(node, &mirror->tree, start, last)
+	itree_for_each_overlap (node, &mirror->tree, start, last)
 		pages += page_count(mirror,
 				    node->start < start ? start : node->start,
 				    node->last > last ? last : node->last);
@@ -824,8 +822,8 @@ int mmn_mirror_fill(struct mmn_mirror *mirror, struct mmn_pages *pages,
 	if (!mirror_is_live(mirror))
 		return -ESTALE;
 	now = mmn_now_ns();
-	f.deadline = fill->budget_ns > UINT64_MAX - now ?
-			     UINT64_MAX : now + fill->budget_ns;
+	f.deadline = fill->budget_ns > UINT64_MAX - now ? UINT64_MAX
+							: now + fill->budget_ns;
 	if (fill_wants_present(&f)) {
 		f.scratch = mmn_callback_alloc(mirror->config.run_pages *
 					       sizeof(f.scratch[0]));

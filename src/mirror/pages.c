@@ -126,13 +126,13 @@ static int text_region(struct mmn_pages *pages, struct mmn_region *region)
 		return -EIO;
 	for (i = 0; i < 4; i++) {
 		c = text_byte(pages);
-		flags |= c == 'r' ? MMN_REGION_READ :
-			 c == 'w' ? MMN_REGION_WRITE :
-			 c == 'x' ? MMN_REGION_EXEC :
-			 c == 's' ? MMN_REGION_SHARED : 0;
+		flags |= c == 'r'   ? MMN_REGION_READ
+			 : c == 'w' ? MMN_REGION_WRITE
+			 : c == 'x' ? MMN_REGION_EXEC
+			 : c == 's' ? MMN_REGION_SHARED
+				    : 0;
 	}
-	if (text_byte(pages) != ' ' ||
-	    text_number(pages, 16, &offset) != ' ' ||
+	if (text_byte(pages) != ' ' || text_number(pages, 16, &offset) != ' ' ||
 	    text_number(pages, 16, &major) != ':' ||
 	    text_number(pages, 16, &minor) != ' ')
 		return -EIO;
@@ -194,8 +194,8 @@ static bool query_is_special(struct mmn_pages *pages,
 		.vma_name_size = sizeof(name),
 	};
 
-	if (region->inode || (region->flags & (MMN_REGION_WRITE |
-					       MMN_REGION_SHARED)))
+	if (region->inode ||
+	    (region->flags & (MMN_REGION_WRITE | MMN_REGION_SHARED)))
 		return false;
 	if (mmn_syscall3(__NR_ioctl, pages->maps_fd, MAPS_QUERY_IOCTL, &query))
 		return false;
@@ -349,8 +349,8 @@ bool pages_is_huge(struct mmn_pages *pages, uintptr_t addr)
 static int populate_by_advice(uintptr_t start, uintptr_t last, bool write)
 {
 	long ret = mmn_syscall3(__NR_madvise, start, last - start + 1,
-				write ? ADVICE_POPULATE_WRITE :
-					ADVICE_POPULATE_READ);
+				write ? ADVICE_POPULATE_WRITE
+				      : ADVICE_POPULATE_READ);
 
 	switch (ret) {
 	case 0:
@@ -385,10 +385,10 @@ static int touch_for_read(struct mmn_pages *pages, uintptr_t addr)
 static int touch_for_write(uintptr_t addr)
 {
 	uint32_t unused = 0;
-	long ret = mmn_syscall6(__NR_futex, &unused,
-				FUTEX_WAKE_OP | FUTEX_PRIVATE_FLAG, 0, 0, addr,
-				FUTEX_OP(FUTEX_OP_OR, 0, FUTEX_OP_CMP_LT,
-					 -2048));
+	long ret =
+		mmn_syscall6(__NR_futex, &unused,
+			     FUTEX_WAKE_OP | FUTEX_PRIVATE_FLAG, 0, 0, addr,
+			     FUTEX_OP(FUTEX_OP_OR, 0, FUTEX_OP_CMP_LT, -2048));
 
 	if (ret >= 0)
 		return 0;

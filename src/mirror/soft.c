@@ -156,8 +156,8 @@ static bool soft_is_live(const struct soft_device *soft)
 	return soft->generation == mmn_process_generation();
 }
 
-static void soft_lock(struct soft_device *soft, struct mmn_sigmask *saved)
-	MMN_NO_LOCK_ANALYSIS
+static void soft_lock(struct soft_device *soft,
+		      struct mmn_sigmask *saved) MMN_NO_LOCK_ANALYSIS
 {
 	mmn_signals_block(saved);
 	mmn_mutex_lock(&soft->lock);
@@ -219,8 +219,9 @@ static int hold_segment(uintptr_t start, size_t bytes, int *ret_fd)
 			pages.iov_base = (char *)pages.iov_base + got;
 			pages.iov_len -= (size_t)got;
 		} else if (got != -EINTR) {
-			err = got == -ENOMEM ? -ENOMEM :
-			      got == -EAGAIN ? -ENOSPC : -EFAULT;
+			err = got == -ENOMEM   ? -ENOMEM
+			      : got == -EAGAIN ? -ENOSPC
+					       : -EFAULT;
 		}
 	}
 	close_file(&fds[1]);
@@ -250,8 +251,8 @@ static int settle(struct soft_device *soft, const struct mmn_device_map *map)
 			return -EFAULT;
 		last = region.last < map->last ? region.last : map->last;
 		if ((map->access & MMN_DEVICE_WRITE) &&
-		    ((region.flags & shared) != shared ||
-		     last != map->last || pos != map->start))
+		    ((region.flags & shared) != shared || last != map->last ||
+		     pos != map->start))
 			return -EFAULT;
 		err = pages_populate(soft->pages, pos, last,
 				     (region.flags & shared) ==
@@ -495,7 +496,7 @@ static struct command *take_command(struct soft_device *soft)
 {
 	struct command *command;
 
-	list_for_each(command, &soft->commands, link) {
+	list_for_each (command, &soft->commands, link) {
 		if (command->kind == COMMAND_UNMAP && soft->current &&
 		    soft->current->map == &command->map->map)
 			continue;
@@ -669,7 +670,9 @@ static int soft_map(struct mmn_device *device, uintptr_t start, uintptr_t last,
 	if (!map)
 		return -ENOMEM;
 	map->map = (struct mmn_device_map){
-		.device = device, .start = start, .last = last,
+		.device = device,
+		.start = start,
+		.last = last,
 		.access = access,
 	};
 	map->nr_segments = (uint32_t)nr_segments;
@@ -811,8 +814,7 @@ int mmn_soft_device_create(const struct mmn_soft_config *config,
 	if (!soft)
 		return -ENOMEM;
 	soft->device.ops = &soft_ops;
-	soft->queue_depth = c.queue_depth ? c.queue_depth :
-					    QUEUE_DEPTH_DEFAULT;
+	soft->queue_depth = c.queue_depth ? c.queue_depth : QUEUE_DEPTH_DEFAULT;
 	soft->transfer_ns = c.transfer_ns;
 	soft->generation = mmn_process_adopt();
 	mmn_mutex_init(&soft->lock, MMN_RANK_DEVICE_MAP);

@@ -105,22 +105,22 @@ bool mmn_classify_advice(uint64_t advice, uint32_t *ret_event,
 	*ret_event = MMN_EVENT_CLEAR;
 	*ret_flags = 0;
 	switch ((uint32_t)advice) {
-	case 0:	 /* NORMAL */
-	case 1:	 /* RANDOM */
-	case 2:	 /* SEQUENTIAL */
-	case 3:	 /* WILLNEED */
-	case 10: /* DONTFORK */
-	case 11: /* DOFORK */
-	case 12: /* MERGEABLE: what the kernel merges later is its own doing */
-	case 14: /* HUGEPAGE */
-	case 15: /* NOHUGEPAGE */
-	case 16: /* DONTDUMP */
-	case 17: /* DODUMP */
-	case 18: /* WIPEONFORK */
-	case 19: /* KEEPONFORK */
-	case 20: /* COLD */
-	case 22: /* POPULATE_READ */
-	case 23: /* POPULATE_WRITE: like the writes it stands for */
+	case 0:	  /* NORMAL */
+	case 1:	  /* RANDOM */
+	case 2:	  /* SEQUENTIAL */
+	case 3:	  /* WILLNEED */
+	case 10:  /* DONTFORK */
+	case 11:  /* DOFORK */
+	case 12:  /* MERGEABLE: what the kernel merges later is its own doing */
+	case 14:  /* HUGEPAGE */
+	case 15:  /* NOHUGEPAGE */
+	case 16:  /* DONTDUMP */
+	case 17:  /* DODUMP */
+	case 18:  /* WIPEONFORK */
+	case 19:  /* KEEPONFORK */
+	case 20:  /* COLD */
+	case 22:  /* POPULATE_READ */
+	case 23:  /* POPULATE_WRITE: like the writes it stands for */
 	case 103: /* GUARD_REMOVE: nothing is mapped at a guard */
 		return false;
 	case 8: /* FREE */
@@ -160,8 +160,8 @@ static bool classify_mremap(const uint64_t args[6], struct mmn_change *change)
 	bool may_move = flags & MREMAP_MAYMOVE;
 
 	change->call = MMN_CALL_MREMAP;
-	if (flags & ~(uint64_t)(MREMAP_MAYMOVE | MREMAP_FIXED |
-				FLAG_MREMAP_DONTUNMAP))
+	if (flags &
+	    ~(uint64_t)(MREMAP_MAYMOVE | MREMAP_FIXED | FLAG_MREMAP_DONTUNMAP))
 		return false;
 	if ((fixed || dontunmap) && !may_move)
 		return false;
@@ -265,8 +265,8 @@ static bool classify_fallocate(const uint64_t args[6],
 	uint32_t mode = (uint32_t)args[1];
 	uint64_t offset = args[2], length = args[3];
 
-	if (!(mode & ~harmless) || (int64_t)offset < 0 || (int64_t)length <= 0 ||
-	    offset + length > (uint64_t)INT64_MAX)
+	if (!(mode & ~harmless) || (int64_t)offset < 0 ||
+	    (int64_t)length <= 0 || offset + length > (uint64_t)INT64_MAX)
 		return false;
 	change->call = MMN_CALL_FALLOCATE;
 	change->event = MMN_EVENT_CLEAR;
@@ -274,8 +274,8 @@ static bool classify_fallocate(const uint64_t args[6],
 	change->id = args[0];
 	change->nr_spans = 1;
 	change->span[0].start = offset & ~(MMN_PAGE_SIZE - 1);
-	change->span[0].last = mode & shifting ? UINTPTR_MAX :
-						 round_up(offset + length) - 1;
+	change->span[0].last =
+		mode & shifting ? UINTPTR_MAX : round_up(offset + length) - 1;
 	return true;
 }
 
@@ -286,8 +286,8 @@ static bool classify_truncate(uint64_t nr, const uint64_t args[6],
 		return false;
 	change->call = MMN_CALL_TRUNCATE;
 	change->event = MMN_EVENT_CLEAR;
-	change->need = nr == SYS_truncate ? MMN_NEED_PATH_SHRINK :
-					    MMN_NEED_FILE_SHRINK;
+	change->need = nr == SYS_truncate ? MMN_NEED_PATH_SHRINK
+					  : MMN_NEED_FILE_SHRINK;
 	change->id = args[0];
 	change->nr_spans = 1;
 	change->span[0].start = args[1];

@@ -139,8 +139,7 @@ struct thread {
 	bool observing;
 };
 
-static __thread struct thread thread
-	__attribute__((tls_model("initial-exec")));
+static __thread struct thread thread __attribute__((tls_model("initial-exec")));
 
 /* struct op - one call; on the stack of the thread that makes it */
 struct op {
@@ -758,8 +757,8 @@ uint32_t mmn_intercept_dispatch(struct mmn_regs *regs)
 	}
 	if (owns_frame(&op)) {
 		op.frame->is_counted = false;
-		leave(op.stripe, verdict == MMN_VERDICT_DONE ? op.change.call :
-							       LEFT_PASSED);
+		leave(op.stripe, verdict == MMN_VERDICT_DONE ? op.change.call
+							     : LEFT_PASSED);
 		drop_frame(&op);
 	}
 	return verdict;
@@ -769,9 +768,9 @@ uint32_t mmn_intercept_dispatch(struct mmn_regs *regs)
 
 void mmn_dispatch_on(const struct mmn_source *source)
 {
-	uint32_t maps = source->observe_calls & (1u << MMN_CALL_MAP) ? 2 :
-			source->follow				     ? 1 :
-								       0;
+	uint32_t maps = source->observe_calls & (1u << MMN_CALL_MAP) ? 2
+			: source->follow			     ? 1
+								     : 0;
 
 	/*
 	 * pair(source_off): the switch's store, with the load in enter().

@@ -44,7 +44,7 @@
 
 #define STOP_TIMEOUT_NS (2 * MMN_NSEC_PER_SEC)
 
-#define KNOWN_FLAGS                                          \
+#define KNOWN_FLAGS                                           \
 	(MMN_INTERCEPT_SELF_CHECK | MMN_INTERCEPT_NO_FOLLOW | \
 	 MMN_INTERCEPT_LIBC_ONLY)
 
@@ -377,8 +377,7 @@ static int visit_object(struct dl_phdr_info *info, size_t size, void *arg)
 	    !text_bounds(&image, &start, &last))
 		return 0;
 	/* A static program has its libc in itself. */
-	if ((pass->flags & MMN_INTERCEPT_LIBC_ONLY) && !is_libc(name) &&
-	    *name)
+	if ((pass->flags & MMN_INTERCEPT_LIBC_ONLY) && !is_libc(name) && *name)
 		return 0;
 	tables.nr_seen++;
 	pass->error = scan_object(&image, start, last, name);
@@ -490,9 +489,9 @@ void mmn_intercept_follow(uintptr_t start, uintptr_t last, int fd,
 		return;
 	if (offset >= view.size ||
 	    !mmn_scan_has_candidate(view.bytes + offset,
-				    last - start < view.size - offset ?
-					    last - start :
-					    view.size - offset) ||
+				    last - start < view.size - offset
+					    ? last - start
+					    : view.size - offset) ||
 	    !mmn_image_from_file(&image, view.bytes, view.size, start,
 				 offset) ||
 	    !text_bounds(&image, &first, &end))
@@ -588,8 +587,8 @@ static int install(struct mmn_state *state,
 	source.observe = options->observe;
 	source.observe_arg = options->observe_arg;
 	source.observe_calls = options->observe_calls;
-	source.follow = !(options->flags & (MMN_INTERCEPT_NO_FOLLOW |
-					    MMN_INTERCEPT_LIBC_ONLY));
+	source.follow = !(options->flags &
+			  (MMN_INTERCEPT_NO_FOLLOW | MMN_INTERCEPT_LIBC_ONLY));
 	source.pid = (int32_t)mmn_syscall0(SYS_getpid);
 	source.generation = mmn_process_adopt();
 	forget_objects();

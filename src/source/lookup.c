@@ -98,8 +98,15 @@ static int walk_by_query(int fd, uintptr_t addr, bool only_files,
 }
 
 /* Fields of a line of /proc/self/maps, in their order. */
-enum maps_field { MAPS_START, MAPS_END, MAPS_MODE, MAPS_OFFSET, MAPS_DEV,
-		  MAPS_INODE, MAPS_REST };
+enum maps_field {
+	MAPS_START,
+	MAPS_END,
+	MAPS_MODE,
+	MAPS_OFFSET,
+	MAPS_DEV,
+	MAPS_INODE,
+	MAPS_REST
+};
 
 struct maps_parser {
 	enum maps_field field;
@@ -274,8 +281,7 @@ static bool lookup_shmat(struct mmn_change *change)
 	if (mmn_syscall3(SYS_shmctl, change->id, IPC_STAT, &info) < 0)
 		return false;
 	size = info.shm_segsz;
-	return mmn_classify_span(change->span[0].start, size,
-				 &change->span[0]);
+	return mmn_classify_span(change->span[0].start, size, &change->span[0]);
 }
 
 struct file_range {
@@ -396,7 +402,8 @@ static long find_pid(const char *text, long length)
 			;
 		if (key[j])
 			continue;
-		for (i += j; i < length && text[i] >= '0' && text[i] <= '9'; i++)
+		for (i += j; i < length && text[i] >= '0' && text[i] <= '9';
+		     i++)
 			value = value * 10 + (text[i] - '0');
 		return value;
 	}

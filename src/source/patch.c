@@ -135,9 +135,9 @@ static int write_by_proc(const struct mmn_patch *patches, uint32_t nr)
 				mmn_syscall4(SYS_pwrite64, fd, patches[i].old,
 					     MMN_PATCH_BYTES, patches[i].at);
 	mmn_syscall1(SYS_close, fd);
-	return ret >= 0 && ret != MMN_PATCH_BYTES && nr ? -EPERM :
-	       ret < 0					? -EPERM :
-							  0;
+	return ret >= 0 && ret != MMN_PATCH_BYTES && nr ? -EPERM
+	       : ret < 0				? -EPERM
+							: 0;
 }
 
 /*
@@ -300,10 +300,10 @@ static bool is_in_reach(uintptr_t block, uintptr_t size, uintptr_t start,
 
 static uint8_t *try_block(uintptr_t addr, uintptr_t size)
 {
-	long got = mmn_syscall6(SYS_mmap, addr, size, PROT_READ | PROT_WRITE,
-				MAP_PRIVATE | MAP_ANONYMOUS |
-					FLAG_FIXED_NOREPLACE,
-				-1, 0);
+	long got =
+		mmn_syscall6(SYS_mmap, addr, size, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | FLAG_FIXED_NOREPLACE,
+			     -1, 0);
 
 	if (mmn_syscall_failed(got))
 		return NULL;
@@ -345,9 +345,9 @@ uint8_t *mmn_patch_alloc_stubs(uintptr_t start, uintptr_t last, uint32_t nr)
 int mmn_patch_seal(uint8_t *stubs, uint32_t nr)
 {
 	return mmn_syscall3(SYS_mprotect, stubs, block_size(nr),
-			    PROT_READ | PROT_EXEC) ?
-		       -EPERM :
-		       0;
+			    PROT_READ | PROT_EXEC)
+		       ? -EPERM
+		       : 0;
 }
 
 void mmn_patch_free_stubs(uint8_t *stubs, uint32_t nr)
@@ -380,19 +380,19 @@ static void emit_relative(struct emitter *e, const void *opcode,
 void mmn_patch_jump(uint8_t bytes[MMN_PATCH_BYTES], const uint8_t *at,
 		    const uint8_t *stub)
 {
-	int32_t distance = (int32_t)((intptr_t)stub -
-				     (intptr_t)(at + MMN_PATCH_BYTES));
+	int32_t distance =
+		(int32_t)((intptr_t)stub - (intptr_t)(at + MMN_PATCH_BYTES));
 
 	bytes[0] = 0xe9;
 	memcpy(bytes + 1, &distance, sizeof(distance));
 }
 
-#define STEP_OVER_RED_ZONE "\x48\x8d\x64\x24\x80" /* lea -128(%rsp),%rsp */
+#define STEP_OVER_RED_ZONE "\x48\x8d\x64\x24\x80"    /* lea -128(%rsp),%rsp */
 #define STEP_BACK "\x48\x8d\xa4\x24\x80\x00\x00\x00" /* lea 128(%rsp),%rsp */
-#define CALL_POINTER "\xff\x15" /* call *x(%rip) */
-#define JUMP "\xe9" /* jmp x */
-#define JUMP_IF_RCX_ZERO 0xe3 /* jrcxz */
-#define DECREMENT_RCX "\x48\x8d\x49\xff" /* lea -1(%rcx),%rcx */
+#define CALL_POINTER "\xff\x15"			     /* call *x(%rip) */
+#define JUMP "\xe9"				     /* jmp x */
+#define JUMP_IF_RCX_ZERO 0xe3			     /* jrcxz */
+#define DECREMENT_RCX "\x48\x8d\x49\xff"	     /* lea -1(%rcx),%rcx */
 #define SYSTEM_CALL "\x0f\x05"
 
 #define EMIT(e, text) emit((e), (text), sizeof(text) - 1)

@@ -339,9 +339,8 @@ static bool describe(const struct scan *scan, uintptr_t vaddr,
 	uint8_t i;
 
 	bytes = image_bytes(scan->image, vaddr, left);
-	if (!bytes ||
-	    !ZYAN_SUCCESS(ZydisDecoderDecodeFull(&scan->decoder, bytes, left,
-						 &decoded, operands)))
+	if (!bytes || !ZYAN_SUCCESS(ZydisDecoderDecodeFull(
+			      &scan->decoder, bytes, left, &decoded, operands)))
 		return false;
 	memset(insn, 0, sizeof(*insn));
 	insn->length = decoded.length;
@@ -392,8 +391,7 @@ static void describe_place(const struct scan *scan, struct place *place,
 			place->nr = insn.nr;
 		place->reg = insn.reg;
 		place->is_constant_copy =
-			insn.is_copy &&
-			(scan->constants.known >> insn.reg & 1);
+			insn.is_copy && (scan->constants.known >> insn.reg & 1);
 		return;
 	}
 }
@@ -516,8 +514,8 @@ static void report_place(struct scan *scan, const struct place *place)
 	    !memcmp(bytes, MMN_OWN_CALL_MARK, sizeof(MMN_OWN_CALL_MARK) - 1))
 		return;
 
-	site.resume = (uint8_t *)(place->call + SYSCALL_LENGTH +
-				  scan->image->bias);
+	site.resume =
+		(uint8_t *)(place->call + SYSCALL_LENGTH + scan->image->bias);
 	if (site.reason == MMN_REFUSE_NONE)
 		site.reason = scan->image->refuse;
 	if (site.reason == MMN_REFUSE_NONE) {
@@ -580,8 +578,8 @@ static void report_stray(struct scan *scan, const uint8_t *bytes,
 			 uintptr_t vaddr)
 {
 	struct mmn_found site = {
-		.resume = (uint8_t *)(vaddr + SYSCALL_LENGTH +
-				      scan->image->bias),
+		.resume =
+			(uint8_t *)(vaddr + SYSCALL_LENGTH + scan->image->bias),
 		.nr = MMN_NR_DYNAMIC,
 		.reason = MMN_REFUSE_NO_UNWIND,
 		.is_unknown = true,

@@ -238,8 +238,8 @@ static void *file(struct probe *probe, int *ret_fd)
 
 	if (fd < 0)
 		return NULL;
-	p = ftruncate(fd, 2 * MMN_PAGE_SIZE) ? NULL :
-					       scratch(probe, MAP_SHARED, fd);
+	p = ftruncate(fd, 2 * MMN_PAGE_SIZE) ? NULL
+					     : scratch(probe, MAP_SHARED, fd);
 	if (!p) {
 		close(fd);
 		return NULL;
@@ -398,7 +398,7 @@ static uint8_t check_dlclose(struct probe *probe)
 
 void mmn_self_check(struct mmn_state *state, uint8_t *results)
 {
-	static uint8_t (*const checks[MMN_NR_CHECKS])(struct probe *probe) = {
+	static uint8_t (*const checks[MMN_NR_CHECKS])(struct probe * probe) = {
 		[MMN_CALL_MUNMAP] = check_munmap,
 		[MMN_CALL_MMAP_FIXED] = check_mmap_fixed,
 		[MMN_CALL_MREMAP] = check_mremap,

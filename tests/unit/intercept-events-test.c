@@ -789,9 +789,9 @@ TEST(fork_is_announced_and_the_child_is_left_alone)
 		/* its own objects are inert, its own calls work */
 		_exit(seen.starts == 0 && mmn_intercept_stop() == -ESTALE &&
 				      mmn_intercept_start(state, NULL, NULL) ==
-					      -ESTALE ?
-			      3 :
-			      4);
+					      -ESTALE
+			      ? 3
+			      : 4);
 	}
 	t_gt(pid, 0);
 	expect_range(MMN_EVENT_PROTECTION_PAGE, 7, 7, 0, UINTPTR_MAX);

@@ -4,8 +4,8 @@
  */
 #include <sys/syscall.h>
 
-__attribute__((visibility("default"))) long
-site_munmap(void *p, unsigned long length);
+__attribute__((visibility("default"))) long site_munmap(void *p,
+							unsigned long length);
 
 long site_munmap(void *p, unsigned long length)
 {

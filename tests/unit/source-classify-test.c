@@ -61,14 +61,20 @@ static void check_rows(const struct row *rows, size_t count)
 
 #define CHECK_ROWS(rows) check_rows((rows), sizeof(rows) / sizeof((rows)[0]))
 
-#define NO(text, number, ...) { text, number, { __VA_ARGS__ }, .is_change = false }
-#define YES(text, number, arguments, c, e, n, ...)                            \
-	{                                                                   \
-		.what = text, .nr = number, .args = arguments, .is_change = true, \
-		.call = MMN_CALL_##c, .event = MMN_EVENT_##e,                \
-		.need = MMN_NEED_##n, __VA_ARGS__                            \
+#define NO(text, number, ...)                                     \
+	{                                                         \
+		text, number, { __VA_ARGS__ }, .is_change = false \
 	}
-#define ARGS(...) { __VA_ARGS__ }
+#define YES(text, number, arguments, c, e, n, ...)                        \
+	{                                                                 \
+		.what = text, .nr = number, .args = arguments,            \
+		.is_change = true, .call = MMN_CALL_##c,                  \
+		.event = MMN_EVENT_##e, .need = MMN_NEED_##n, __VA_ARGS__ \
+	}
+#define ARGS(...)           \
+	{                   \
+		__VA_ARGS__ \
+	}
 #define ONE(a, b) .nr_spans = 1, .span = { { (a), (b) } }
 #define TWO(a, b, c, d) .nr_spans = 2, .span = { { (a), (b) }, { (c), (d) } }
 
@@ -81,9 +87,8 @@ TEST(munmap_takes_whole_pages)
 		    UNMAP, NOTHING, ONE(A, A + 2 * P - 1)),
 		YES("page 0", SYS_munmap, ARGS(0, P), MUNMAP, UNMAP, NOTHING,
 		    ONE(0, P - 1)),
-		YES("a tagged address", SYS_munmap,
-		    ARGS(A | 1ul << 57, P), MUNMAP, UNMAP, NOTHING,
-		    ONE(A, A + P - 1)),
+		YES("a tagged address", SYS_munmap, ARGS(A | 1ul << 57, P),
+		    MUNMAP, UNMAP, NOTHING, ONE(A, A + P - 1)),
 		NO("unaligned", SYS_munmap, A + 1, P),
 		NO("empty", SYS_munmap, A, 0),
 		NO("wraps when rounded", SYS_munmap, A, UINT64_MAX),
@@ -125,8 +130,7 @@ TEST(mremap_names_what_is_left_and_what_is_covered)
 		YES("grows, may move", SYS_mremap, ARGS(A, P, 4 * P, move),
 		    MREMAP, UNMAP, NOTHING, ONE(A, A + P - 1)),
 		YES("to a place", SYS_mremap, ARGS(A, P, 2 * P, fix, b), MREMAP,
-		    UNMAP, NOTHING,
-		    TWO(b, b + 2 * P - 1, A, A + P - 1)),
+		    UNMAP, NOTHING, TWO(b, b + 2 * P - 1, A, A + P - 1)),
 		YES("shrinks to a place", SYS_mremap, ARGS(A, 2 * P, P, fix, b),
 		    MREMAP, UNMAP, NOTHING,
 		    TWO(b, b + P - 1, A, A + 2 * P - 1)),
@@ -241,11 +245,10 @@ TEST(file_changes_count_when_they_take_pages_out)
 {
 	const int punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 	const struct row rows[] = {
-		YES("punch", SYS_fallocate, ARGS(3, punch, P + 1, P),
-		    FALLOCATE, CLEAR, FILE, ONE(P, 3 * P - 1)),
-		YES("zero", SYS_fallocate,
-		    ARGS(3, FALLOC_FL_ZERO_RANGE, 0, P), FALLOCATE, CLEAR, FILE,
-		    ONE(0, P - 1)),
+		YES("punch", SYS_fallocate, ARGS(3, punch, P + 1, P), FALLOCATE,
+		    CLEAR, FILE, ONE(P, 3 * P - 1)),
+		YES("zero", SYS_fallocate, ARGS(3, FALLOC_FL_ZERO_RANGE, 0, P),
+		    FALLOCATE, CLEAR, FILE, ONE(0, P - 1)),
 		YES("collapse", SYS_fallocate,
 		    ARGS(3, FALLOC_FL_COLLAPSE_RANGE, P, P), FALLOCATE, CLEAR,
 		    FILE, ONE(P, ALL)),
@@ -292,9 +295,18 @@ TEST(copies_of_the_process_are_forks_and_sharers_are_not)
 TEST(other_calls_are_no_candidates)
 {
 	static const uint64_t nrs[] = {
-		SYS_read,	 SYS_write,	    SYS_futex, SYS_exit_group,
-		SYS_rt_sigreturn, SYS_mlock, SYS_msync, 511, 512, 4096,
-		UINT32_MAX,	 SYS_mmap + 0x40000000ul,
+		SYS_read,
+		SYS_write,
+		SYS_futex,
+		SYS_exit_group,
+		SYS_rt_sigreturn,
+		SYS_mlock,
+		SYS_msync,
+		511,
+		512,
+		4096,
+		UINT32_MAX,
+		SYS_mmap + 0x40000000ul,
 	};
 	const uint64_t args[6] = { A, P };
 	struct mmn_change change;

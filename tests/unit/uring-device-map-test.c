@@ -11,7 +11,6 @@
 #include <sys/vfs.h>
 #include <sys/wait.h>
 
-
 static int create(const struct mmn_uring_config *config)
 {
 	struct mmn_device *device;
@@ -186,8 +185,8 @@ TEST(more_than_the_kernel_takes_in_one_map_is_refused)
 	struct mmn_device *device = new_device(NULL);
 	struct mmn_device_map *map;
 
-	t_err(mmn_device_map(device, PAGE, PAGE + MMN_URING_MAX_MAP_BYTES +
-				     PAGE - 1,
+	t_err(mmn_device_map(device, PAGE,
+			     PAGE + MMN_URING_MAX_MAP_BYTES + PAGE - 1,
 			     MMN_DEVICE_READ, &map),
 	      -ENOSPC);
 	mmn_device_destroy(device);

@@ -13,7 +13,6 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-
 static int nr_descriptors(int lowest)
 {
 	DIR *dir = opendir("/proc/self/fd");
@@ -263,8 +262,8 @@ TEST(exec_with_transfers_under_way_starts_the_new_program)
 TEST(fork_and_exec_beside_transfers_under_way)
 {
 	struct watched w;
-	struct mmn_device *device = device_with_a_held_transfer(
-		&w, MMN_DEVICE_WRITE);
+	struct mmn_device *device =
+		device_with_a_held_transfer(&w, MMN_DEVICE_WRITE);
 	pid_t child = fork();
 
 	t_ge(child, 0);

@@ -239,9 +239,9 @@ static void ask_for_more(struct mmn_device_transfer *transfer)
 	struct mmn_device *device = transfer->map->device;
 	struct mmn_device_map *map;
 
-	bold->map_error = mmn_device_map(device, transfer->map->start,
-					 transfer->map->last, MMN_DEVICE_READ,
-					 &map);
+	bold->map_error =
+		mmn_device_map(device, transfer->map->start,
+			       transfer->map->last, MMN_DEVICE_READ, &map);
 	bold->hold_error = mmn_uring_device_hold(device);
 	bold->release_error = mmn_uring_device_release(device);
 	note_done(transfer);

@@ -36,10 +36,10 @@ new_device(const struct mmn_uring_config *config)
 
 static inline void *new_pages_at(void *where, size_t nr)
 {
-	void *memory = mmap(where, nr * PAGE, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS |
-				    (where ? MAP_FIXED : 0),
-			    -1, 0);
+	void *memory =
+		mmap(where, nr * PAGE, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | (where ? MAP_FIXED : 0), -1,
+		     0);
 
 	t_ne(memory, MAP_FAILED);
 	return memory;
@@ -183,8 +183,7 @@ static inline void answer_syscall_with(long nr, long second, int error)
 			 offsetof(struct seccomp_data, args[1])),
 		BPF_JUMP(BPF_JMP | (second < 0 ? BPF_JGE : BPF_JEQ) | BPF_K,
 			 second < 0 ? 0 : (uint32_t)second, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K,
-			 SECCOMP_RET_ERRNO | (uint32_t)error),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (uint32_t)error),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
 	struct sock_fprog program = { 6, filter };
