@@ -91,12 +91,16 @@ static bool may_request(const struct mmn_range_fault *fault)
 	return (fault->default_flags | fault->flags_mask) & MMN_PFN_REQ_FAULT;
 }
 
-static void put_word(struct walk *walk, uint64_t output)
+/* The same output for every page below @end, which may be 0 for "the last". */
+static void put_all(struct walk *walk, uintptr_t end, uint64_t output)
 {
-	uint64_t *word = word_at(walk, walk->fault->next);
+	uint64_t *words = word_at(walk, walk->fault->next);
+	size_t nr = (end - walk->fault->next) >> walk->pages->page_shift;
+	size_t i;
 
-	*word = output | (*word & MMN_PFN_STICKY);
-	walk->fault->next += page_bytes(walk);
+	for (i = 0; i < nr; i++)
+		words[i] = output | (words[i] & MMN_PFN_STICKY);
+	walk->fault->next = end;
 }
 
 /* ------------------------------------------------------------------ */
@@ -166,7 +170,9 @@ static uint64_t order_of_step(const struct walk *walk)
 
 static void put_words(struct walk *walk)
 {
+	const uint64_t *entries = walk->pages->entries;
 	const bool requests = may_request(walk->fault);
+	uint64_t *words = word_at(walk, walk->fault->next);
 	uint64_t order = order_of_step(walk);
 	uint32_t nr = walk->nr;
 	uint64_t seen = 0;
@@ -174,16 +180,16 @@ static void put_words(struct walk *walk)
 	uint32_t i;
 
 	for (i = 0; i < nr; i++) {
-		/* @next moves with each word, so this page is always the 0th */
 		bool written = requests &&
-			       (request_of(walk, 0) & MMN_PFN_REQ_WRITE);
+			       (request_of(walk, i) & MMN_PFN_REQ_WRITE);
 
-		word = word_of(walk, walk->pages->entries[i], written);
+		word = word_of(walk, entries[i], written);
 		if (word & MMN_PFN_VALID)
 			word |= order;
 		seen |= word;
-		put_word(walk, word);
+		words[i] = word | (words[i] & MMN_PFN_STICKY);
 	}
+	walk->fault->next = page_addr(walk, nr);
 	walk->sparse = !seen;
 }
 
@@ -194,14 +200,20 @@ static void put_words(struct walk *walk)
 /* Nothing can ever be had in [next, last]. */
 static int step_error(struct walk *walk, uintptr_t last)
 {
-	uintptr_t left = (last - walk->fault->next) >> walk->pages->page_shift;
+	const struct mmn_range_fault *fault = walk->fault;
+	uintptr_t end = last + 1;
+	uintptr_t addr = fault->next;
 
-	do {
-		if (request_of(walk, 0))
-			return -EFAULT;
-		put_word(walk, MMN_PFN_ERROR);
-	} while (left--);
-	return 0;
+	if (fault->default_flags & MMN_PFN_REQ_FAULT)
+		return -EFAULT;
+	if (fault->flags_mask & MMN_PFN_REQ_FAULT)
+		while (addr != end &&
+		       !(*word_at(walk, addr) & MMN_PFN_REQ_FAULT))
+			addr += page_bytes(walk);
+	else
+		addr = end;
+	put_all(walk, addr, MMN_PFN_ERROR);
+	return addr == end ? 0 : -EFAULT;
 }
 
 static int step_snapshot(struct walk *walk, uintptr_t last)
@@ -215,9 +227,7 @@ static int step_snapshot(struct walk *walk, uintptr_t last)
 			return err;
 	}
 	if (present != walk->fault->next) {
-		/* last + 1 may be 0 */
-		while (walk->fault->next != present)
-			put_word(walk, 0);
+		put_all(walk, present, 0);
 		walk->sparse = false;
 		return 0;
 	}

@@ -18,6 +18,7 @@
 
 #include <mmn/mirror.h>
 
+#include "base/compiler.h"
 #include "t/tap.h"
 
 /* Once per test: the arena of callback memory keeps what it has mapped. */

@@ -294,6 +294,32 @@ TEST(words_from_the_failing_page_on_still_hold_their_inputs)
 	}
 }
 
+TEST(a_request_in_a_hole_fails_at_its_page_and_not_before)
+{
+	struct mmn_pages *pages = open_without(0);
+	char *p = map_private(6);
+	uint64_t words[6] = { 0, 0, 0, FAULT, 0, FAULT };
+	struct mmn_range_fault f = {
+		.size = sizeof(f),
+		.start = (uintptr_t)p,
+		.last = last_of(p, 6),
+		.words = words,
+		.flags_mask = FAULT,
+	};
+
+	t_eq(munmap(p + page(), 4 * page()), 0);
+	t_err(mmn_range_fault(pages, &f), -EFAULT);
+	t_eq(f.next, (uintptr_t)p + 3 * page());
+	t_eq(words[0], 0);
+	t_eq(words[1], MMN_PFN_ERROR);
+	t_eq(words[2], MMN_PFN_ERROR);
+	t_eq(words[3], FAULT);
+	t_eq(words[4], 0);
+	munmap(p, page());
+	munmap(p + 5 * page(), page());
+	mmn_pages_close(pages);
+}
+
 TEST(a_page_beyond_the_end_of_its_file_is_absent_and_cannot_be_had)
 {
 	size_t i;
