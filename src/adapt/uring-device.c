@@ -65,7 +65,7 @@
 
 #define DEFAULT_MAPS 1024u
 #define DEFAULT_DEPTH 32u
-#define STACK_BYTES (256u * 1024)
+#define STACK_BYTES ((size_t)256 * 1024)
 #define POLL_NS 200000
 #define RETRY_NS 1000000
 
@@ -1331,11 +1331,12 @@ static const struct mmn_device_ops uring_ops = {
 static int read_config(const struct mmn_uring_config *given,
 		       struct mmn_uring_config *config)
 {
-	const char *newer = (const char *)given + sizeof(*config);
+	const char *newer;
 	size_t i;
 
 	memset(config, 0, sizeof(*config));
 	if (given) {
+		newer = (const char *)given + sizeof(*config);
 		if (given->size < sizeof(*config))
 			return -EINVAL;
 		for (i = 0; i < given->size - sizeof(*config); i++)
