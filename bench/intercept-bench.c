@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What an intercepted call costs when nobody is subscribed where it changes
- * memory, against the same system call made directly, past the rewritten place.
+ * What an intercepted call costs, against the same call of libc with the source
+ * off.
  *
- * The two alternate in small batches, because the machine changes more from one
- * moment to the next than they differ.
+ * The source is switched on and off in rounds, because the machine changes more
+ * from one moment to the next than the two differ.
  */
 #include <mmn/notifier.h>
 #include <mmn/source.h>
@@ -17,7 +17,8 @@
 #define PAGE 4096ul
 /* Small, so that most of them run without an interruption. */
 #define BATCH 32
-#define MAX_BATCHES 4096
+#define MAX_BATCHES 8192
+#define NR_ROUNDS 16
 
 static char *touched_page(void)
 {
@@ -29,31 +30,19 @@ static char *touched_page(void)
 	return p;
 }
 
-static void libc_refused(uint64_t n)
+static void unmap_refused(uint64_t n)
 {
 	while (n--)
 		munmap((void *)1, 1);
 }
 
-static void raw_refused(uint64_t n)
-{
-	while (n--)
-		mmn_syscall2(SYS_munmap, 1, 1);
-}
-
-static void libc_nothing(uint64_t n)
+static void unmap_nothing(uint64_t n)
 {
 	while (n--)
 		munmap((void *)(16 * PAGE), PAGE);
 }
 
-static void raw_nothing(uint64_t n)
-{
-	while (n--)
-		mmn_syscall2(SYS_munmap, 16 * PAGE, PAGE);
-}
-
-static void libc_dontneed(uint64_t n)
+static void discard(uint64_t n)
 {
 	char *p = touched_page();
 
@@ -64,19 +53,8 @@ static void libc_dontneed(uint64_t n)
 	mmn_syscall2(SYS_munmap, p, PAGE);
 }
 
-static void raw_dontneed(uint64_t n)
-{
-	char *p = touched_page();
-
-	while (n--) {
-		*(volatile char *)p = 1;
-		mmn_syscall3(SYS_madvise, p, PAGE, MADV_DONTNEED);
-	}
-	mmn_syscall2(SYS_munmap, p, PAGE);
-}
-
 /* Only the munmap is timed: the mapping and the touch are done before. */
-static double one_munmap(bool libc)
+static double time_munmap(void)
 {
 	char *p[BATCH], *block;
 	uint64_t began;
@@ -91,61 +69,74 @@ static double one_munmap(bool libc)
 		*(volatile char *)p[i] = 1;
 	}
 	began = bench_now();
-	if (libc)
-		for (i = 0; i < BATCH; i++)
-			munmap(p[i], PAGE);
-	else
-		for (i = 0; i < BATCH; i++)
-			mmn_syscall2(SYS_munmap, p[i], PAGE);
+	for (i = 0; i < BATCH; i++)
+		munmap(p[i], PAGE);
 	began = bench_now() - began;
 	mmn_syscall2(SYS_munmap, block, 2 * BATCH * PAGE);
 	return (double)began / BATCH;
 }
 
-static void report(const char *what, double *ours, double *theirs, int nr)
+static double time_refused(void)
 {
+	uint64_t began = bench_now();
+
+	unmap_refused(BATCH);
+	return (double)(bench_now() - began) / BATCH;
+}
+
+static double time_nothing(void)
+{
+	uint64_t began = bench_now();
+
+	unmap_nothing(BATCH);
+	return (double)(bench_now() - began) / BATCH;
+}
+
+static double time_discard(void)
+{
+	uint64_t began = bench_now();
+
+	discard(BATCH);
+	return (double)(bench_now() - began) / BATCH;
+}
+
+static struct mmn_state *state;
+static double on[MAX_BATCHES], off[MAX_BATCHES];
+
+static int fill(double *ns, int nr, int end, double (*once)(void),
+		unsigned int ms)
+{
+	uint64_t until = bench_now() + ms * UINT64_C(500000);
+
+	once();
+	while (nr < end && bench_now() < until)
+		ns[nr++] = once();
+	return nr;
+}
+
+/* Half of the time on, half of it off, in turns. */
+static void run(const char *what, double (*once)(void), unsigned int ms)
+{
+	int round, nr_on = 0, nr_off = 0, end;
 	double a, b;
 
-	qsort(ours, (size_t)nr, sizeof(*ours), bench_compare);
-	qsort(theirs, (size_t)nr, sizeof(*theirs), bench_compare);
-	a = ours[nr / 2];
-	b = theirs[nr / 2];
-	printf("{\"what\": \"%s\", \"ns\": %.1f, \"against\": \"the system call\", "
-	       "\"against_ns\": %.1f, \"ratio\": %.3f, \"quarter_ratio\": %.3f, "
-	       "\"batches\": %d}\n",
-	       what, a, b, a / b, ours[nr / 4] / theirs[nr / 4], nr);
+	for (round = 1; round <= NR_ROUNDS; round++) {
+		end = MAX_BATCHES / NR_ROUNDS * round;
+		nr_off = fill(off, nr_off, end, once, ms);
+		if (mmn_intercept_start(state, NULL, NULL))
+			exit(1);
+		nr_on = fill(on, nr_on, end, once, ms);
+		mmn_intercept_stop();
+	}
+	qsort(on, (size_t)nr_on, sizeof(*on), bench_compare);
+	qsort(off, (size_t)nr_off, sizeof(*off), bench_compare);
+	a = on[nr_on / 2];
+	b = off[nr_off / 2];
+	printf("{\"what\": \"%s\", \"ns\": %.1f, \"against\": \"source off\", "
+	       "\"against_ns\": %.1f, \"ratio\": %.3f, "
+	       "\"quarter_ratio\": %.3f, \"batches\": %d}\n",
+	       what, a, b, a / b, on[nr_on / 4] / off[nr_off / 4], nr_on);
 	fflush(stdout);
-}
-
-static double ours[MAX_BATCHES], theirs[MAX_BATCHES];
-
-static void run_pair(const char *what, void (*libc)(uint64_t n),
-		     void (*raw)(uint64_t n), unsigned int ms)
-{
-	uint64_t end = bench_now() + ms * UINT64_C(7000000), began;
-	int nr;
-
-	for (nr = 0; nr < MAX_BATCHES && (nr < 4 || bench_now() < end); nr++) {
-		began = bench_now();
-		raw(BATCH);
-		theirs[nr] = (double)(bench_now() - began) / BATCH;
-		began = bench_now();
-		libc(BATCH);
-		ours[nr] = (double)(bench_now() - began) / BATCH;
-	}
-	report(what, ours, theirs, nr);
-}
-
-static void run_munmap(const char *what, unsigned int ms)
-{
-	uint64_t end = bench_now() + ms * UINT64_C(7000000);
-	int nr;
-
-	for (nr = 0; nr < MAX_BATCHES && (nr < 4 || bench_now() < end); nr++) {
-		theirs[nr] = one_munmap(false);
-		ours[nr] = one_munmap(true);
-	}
-	report(what, ours, theirs, nr);
 }
 
 static bool ignore(struct mmn_range_subscription *sub,
@@ -156,7 +147,7 @@ static bool ignore(struct mmn_range_subscription *sub,
 	return true;
 }
 
-static int install_times(struct mmn_state *state)
+static int install_times(void)
 {
 	struct mmn_intercept_report found = { .size = sizeof(found) };
 	double us[7];
@@ -185,34 +176,24 @@ int main(int argc, char **argv)
 		.lock = mmn_driver_no_lock(),
 	};
 	struct mmn_range_subscription far, all;
-	struct mmn_state *state;
-	int ret;
 
-	ret = mmn_state_create(&state);
-	if (ret || install_times(state) ||
+	if (mmn_state_create(&state) || install_times() ||
 	    mmn_range_subscription_init(&far, &config) ||
 	    mmn_range_subscription_init(&all, &config))
 		return 1;
-	run_munmap("munmap of a touched page, source off (noise)", ms);
-	if (mmn_intercept_start(state, NULL, NULL))
-		return 1;
-	run_munmap("munmap of a touched page, nobody subscribed", ms);
+	run("munmap of a touched page, nobody subscribed", time_munmap, ms);
 	if (mmn_range_subscription_insert(&far, state, 1ul << 60,
 					  (1ul << 60) + PAGE))
 		return 1;
-	run_munmap("munmap of a touched page, somebody elsewhere", ms);
-	run_pair("munmap of nothing, delivery alone", libc_nothing, raw_nothing,
-		 ms);
-	run_pair("munmap that is refused, passed on", libc_refused, raw_refused,
-		 ms);
-	run_pair("fault and madvise DONTNEED of a page", libc_dontneed,
-		 raw_dontneed, ms);
+	run("munmap of a touched page, somebody elsewhere", time_munmap, ms);
+	run("munmap of nothing, delivery alone", time_nothing, ms);
+	run("munmap that is refused, passed on", time_refused, ms);
+	run("fault and madvise DONTNEED of a page", time_discard, ms);
 	if (mmn_range_subscription_insert(&all, state, 0, UINTPTR_MAX >> 1))
 		return 1;
-	run_munmap("munmap of a touched page, one callback", ms);
+	run("munmap of a touched page, one callback", time_munmap, ms);
 	mmn_range_subscription_remove(&all);
 	mmn_range_subscription_remove(&far);
-	mmn_intercept_stop();
 	mmn_state_put(state);
 	return 0;
 }

@@ -80,13 +80,18 @@ struct stripe {
 	uint64_t abandoned;
 } __attribute__((aligned(128)));
 
-static struct stripe stripes[NR_STRIPES];
-
-/* atomic: NULL when off */
-static const struct mmn_source *active;
-
-/* Calls that are not changes but of interest: a hint, so that most pass. */
-static uint32_t wants_maps;
+/*
+ * What every call looks at, next to each other: a call that unmaps memory comes
+ * back to an empty TLB, and each page it needs then costs more than the work.
+ */
+static struct {
+	/* atomic: NULL when off */
+	const struct mmn_source *active;
+	/* Calls that are no changes but of interest: a hint, so that most
+	 * pass. */
+	uint32_t wants_maps;
+	struct stripe stripe[NR_STRIPES];
+} shared __attribute__((aligned(4096)));
 
 /* What one call opens before signals are blocked: mremap has two ranges. */
 #define NR_EARLY 2u
@@ -179,7 +184,7 @@ static struct stripe *own_stripe(void)
 
 	/* the thread control block: whole pages apart, give or take */
 	__asm__("mov %%fs:0, %0" : "=r"(self));
-	return &stripes[(self >> 12 ^ self >> 17) % NR_STRIPES];
+	return &shared.stripe[(self >> 12 ^ self >> 17) % NR_STRIPES];
 }
 
 /*
@@ -200,7 +205,7 @@ static const struct mmn_source *enter(struct stripe *stripe)
 	 * mmn_dispatch_on() and mmn_dispatch_off().  Without it the load is
 	 * satisfied before the add, and the state is freed under the call.
 	 */
-	return mmn_load_seq_cst(&active);
+	return mmn_load_seq_cst(&shared.active);
 }
 
 static void leave(struct stripe *stripe, uint32_t what)
@@ -729,10 +734,10 @@ uint32_t mmn_intercept_dispatch(struct mmn_regs *regs)
 		return MMN_VERDICT_PASS;
 	op.is_change = mmn_classify(op.nr, regs->args, &op.change);
 	/* relaxed: a call that overlaps the installation may be missed */
-	maps = op.nr == SYS_mmap && mmn_load_relaxed(&wants_maps);
+	maps = op.nr == SYS_mmap && mmn_load_relaxed(&shared.wants_maps);
 	op.maps_code = maps && mmn_classify_maps_code(op.nr, regs->args);
 	if (!op.is_change &&
-	    !(maps && (op.maps_code || mmn_load_relaxed(&wants_maps) > 1)))
+	    !(maps && (op.maps_code || mmn_load_relaxed(&shared.wants_maps) > 1)))
 		return MMN_VERDICT_PASS;
 
 	op.self = (uintptr_t)&op;
@@ -777,9 +782,9 @@ void mmn_dispatch_on(const struct mmn_source *source)
 	 * Without it a call is announced to a state pointer that is not
 	 * written yet.
 	 */
-	mmn_store_seq_cst(&active, source);
+	mmn_store_seq_cst(&shared.active, source);
 	/* relaxed: a hint */
-	mmn_store_relaxed(&wants_maps, maps);
+	mmn_store_relaxed(&shared.wants_maps, maps);
 }
 
 static uint64_t count_inside(void)
@@ -795,10 +800,10 @@ static uint64_t count_inside(void)
 			 * leave().  Without it the state could be freed under
 			 * a close that is still writing to it.
 			 */
-			left += mmn_load_acquire(&stripes[i].left[what]);
+			left += mmn_load_acquire(&shared.stripe[i].left[what]);
 	for (i = 0; i < NR_STRIPES; i++)
 		/* relaxed: ordered by the store in mmn_dispatch_off() */
-		entered += mmn_load_relaxed(&stripes[i].entered);
+		entered += mmn_load_relaxed(&shared.stripe[i].entered);
 	return entered - left;
 }
 
@@ -808,13 +813,13 @@ int mmn_dispatch_off(uint64_t timeout_ns)
 	struct timespec nap = { 0, 100000 };
 
 	/* relaxed: a hint */
-	mmn_store_relaxed(&wants_maps, 0);
+	mmn_store_relaxed(&shared.wants_maps, 0);
 	/*
 	 * pair(source_off): the switch's store, with the load in enter().
 	 * Without it the counts are read before the switch is seen, and the
 	 * state is freed under a call that is just entering.
 	 */
-	mmn_store_seq_cst(&active, NULL);
+	mmn_store_seq_cst(&shared.active, NULL);
 	while (count_inside()) {
 		if (mmn_now_ns() > deadline)
 			return -ETIMEDOUT;
@@ -842,9 +847,9 @@ void mmn_dispatch_get_stats(struct mmn_intercept_stats *stats)
 		/* relaxed: statistics */
 		for (call = 0; call < MMN_NR_CALLS; call++)
 			stats->calls[call] +=
-				mmn_load_relaxed(&stripes[i].left[call]);
-		stats->hits += mmn_load_relaxed(&stripes[i].hits);
-		stats->whole += mmn_load_relaxed(&stripes[i].whole);
-		stats->abandoned += mmn_load_relaxed(&stripes[i].abandoned);
+				mmn_load_relaxed(&shared.stripe[i].left[call]);
+		stats->hits += mmn_load_relaxed(&shared.stripe[i].hits);
+		stats->whole += mmn_load_relaxed(&shared.stripe[i].whole);
+		stats->abandoned += mmn_load_relaxed(&shared.stripe[i].abandoned);
 	}
 }
