@@ -22,9 +22,9 @@
 
 static char *touched_page(void)
 {
-	char *p = (char *)mmn_syscall6(SYS_mmap, 0, PAGE,
-				       PROT_READ | PROT_WRITE,
-				       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *p =
+		(char *)mmn_syscall6(SYS_mmap, 0, PAGE, PROT_READ | PROT_WRITE,
+				     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	*(volatile char *)p = 1;
 	return p;

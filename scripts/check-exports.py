@@ -9,8 +9,7 @@ E2  what the maps name is what public headers declare with MMN_PUBLIC
 E3  the maps name each of them once
 E4  every public function is in the SYNOPSIS of a page in man/
 
-usage: check-exports.py [--root DIR] [--without-pages] [LIBRARY...]
-  --without-pages  leave E4 out
+usage: check-exports.py [--root DIR] [LIBRARY...]
 """
 import argparse
 import pathlib
@@ -63,7 +62,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--root', type=pathlib.Path,
                         default=csource.default_root())
-    parser.add_argument('--without-pages', action='store_true')
     parser.add_argument('libraries', nargs='*', type=pathlib.Path)
     args = parser.parse_args()
     errors = []
@@ -81,8 +79,6 @@ def main():
     compare('E2', set(names), 'in a map', set(declared), 'declared', errors)
     errors += [f'E3: {name} is in the maps twice'
                for name in sorted(set(names)) if names.count(name) > 1]
-    if args.without_pages:
-        documented = set(declared)
     for name in sorted(set(declared) - documented):
         source, offset = declared[name]
         errors.append(f'{source.where(offset)}: E4: {name} has no man page')

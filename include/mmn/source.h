@@ -62,7 +62,8 @@ struct mmn_state;
  * Context: any.
  * Return: a constant string such as "munmap"; NULL when @call is none.
  */
-MMN_PUBLIC const char *mmn_call_name(uint32_t call);
+MMN_PUBLIC
+const char *mmn_call_name(uint32_t call);
 
 /**
  * struct mmn_call_event - one intercepted call, after it was made
@@ -137,7 +138,8 @@ struct mmn_intercept_options {
  * Context: any.
  * Return: a constant string such as "free"; NULL when @check is none.
  */
-MMN_PUBLIC const char *mmn_check_name(uint32_t check);
+MMN_PUBLIC
+const char *mmn_check_name(uint32_t check);
 
 /* How text was written. */
 #define MMN_WRITE_NONE 0u     /* nothing to write */
@@ -275,7 +277,8 @@ mmn_intercept_start(struct mmn_state *state,
  * -EPERM (the text cannot be written any more; intercepting goes on);
  * -ESTALE (in a fork child).
  */
-MMN_PUBLIC int mmn_intercept_stop(void);
+MMN_PUBLIC
+int mmn_intercept_stop(void);
 
 /**
  * mmn_intercept_get_report - what has been found and done so far
@@ -315,7 +318,8 @@ int mmn_intercept_get_object(uint32_t index,
  * Context: any.
  * Return: 0; -EINVAL (unknown size).
  */
-MMN_PUBLIC int mmn_intercept_get_stats(struct mmn_intercept_stats *ret_stats);
+MMN_PUBLIC
+int mmn_intercept_get_stats(struct mmn_intercept_stats *ret_stats);
 
 MMN_END_DECLS
 

@@ -180,8 +180,8 @@ static void put_words(struct walk *walk)
 	uint32_t i;
 
 	for (i = 0; i < nr; i++) {
-		bool written = requests &&
-			       (request_of(walk, i) & MMN_PFN_REQ_WRITE);
+		bool written =
+			requests && (request_of(walk, i) & MMN_PFN_REQ_WRITE);
 
 		word = word_of(walk, entries[i], written);
 		if (word & MMN_PFN_VALID)
@@ -304,8 +304,8 @@ static int populate_requested(struct walk *walk, uint64_t want,
 		for (end = first; end < walk->nr; end++) {
 			if (request_of(walk, end) != want)
 				break;
-			if (absent_only && (walk->pages->entries[end] &
-					    PAGEMAP_PRESENT))
+			if (absent_only &&
+			    (walk->pages->entries[end] & PAGEMAP_PRESENT))
 				break;
 		}
 		if (end == first)
@@ -437,8 +437,8 @@ static int step(struct walk *walk)
 	if (!walk->has_region)
 		return step_error(walk, last);
 	if (region->start > fault->next)
-		return step_error(walk, last < region->start ?
-						last : region->start - 1);
+		return step_error(
+			walk, last < region->start ? last : region->start - 1);
 	if (region->last < last)
 		last = region->last;
 	if (!(region->flags & MMN_REGION_READ) ||

@@ -226,9 +226,9 @@ TEST(memory_that_cannot_be_held_is_refused)
 	char *shared = map_pages(4, PROT_READ | PROT_WRITE, MAP_SHARED);
 	char *first = p, *hole = p + page();
 
-#define REFUSED(start, pages, access)                                     \
-	t_err(mmn_device_map(device, (uintptr_t)(start),                  \
-			     last_of((start), (pages)), (access), &m),    \
+#define REFUSED(start, pages, access)                                  \
+	t_err(mmn_device_map(device, (uintptr_t)(start),               \
+			     last_of((start), (pages)), (access), &m), \
 	      -EFAULT)
 	/* private memory for writing */
 	REFUSED(first, 1, WRITE);

@@ -73,8 +73,8 @@ static void counter_insert(struct counter *counter, const void *start,
 	memset(counter, 0, sizeof(*counter));
 	t_err(mmn_range_subscription_init(&counter->sub, &config), 0);
 	t_err(mmn_range_subscription_insert(&counter->sub, state, from,
-					    length ? from + length - 1 :
-						     UINTPTR_MAX),
+					    length ? from + length - 1
+						   : UINTPTR_MAX),
 	      0);
 }
 
@@ -423,8 +423,7 @@ TEST(code_is_rewritten_under_running_threads, .timeout = 60)
 
 	t_may_keep_mapped(64 << 20, "stacks of threads");
 	for (i = 0; i < NR_THREADS; i++)
-		t_err(pthread_create(&thread[i], NULL, hammer,
-				     (void *)(i % 2)),
+		t_err(pthread_create(&thread[i], NULL, hammer, (void *)(i % 2)),
 		      0);
 	for (cycles = 0; now_ms() < end; cycles++) {
 		t_err(mmn_state_create(&state), 0);
@@ -724,8 +723,8 @@ TEST(calls_that_a_signal_handler_leaves_by_a_jump_do_not_stay_open)
 	/* the next call of this thread finds what was left */
 	munmap((void *)(16 * PAGE), PAGE);
 	counter_insert(&counter, NULL, 0);
-	t_err(mmn_range_read_begin_timed(
-		      &counter.sub, (now_ms() + 1000) * 1000000, &seq),
+	t_err(mmn_range_read_begin_timed(&counter.sub,
+					 (now_ms() + 1000) * 1000000, &seq),
 	      0);
 	t_err(mmn_intercept_get_stats(&stats), 0);
 	t_note("%d jumps, %lu of them out of a call", jumps,

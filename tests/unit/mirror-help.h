@@ -43,8 +43,8 @@ static inline uintptr_t last_of(const void *start, size_t pages)
 
 static inline char *map_pages(size_t pages, int prot, int flags)
 {
-	void *memory = mmap(NULL, pages * page(), prot, flags | MAP_ANONYMOUS,
-			    -1, 0);
+	void *memory =
+		mmap(NULL, pages * page(), prot, flags | MAP_ANONYMOUS, -1, 0);
 
 	t_ok(memory != MAP_FAILED);
 	/* no huge pages where the tests count pages */

@@ -130,8 +130,8 @@ static bool is_mirrored(struct fixture *x, size_t index)
 	int err;
 
 	mmn_mirror_access_begin(x->mirror, &access);
-	err = mmn_mirror_lookup(x->mirror,
-				(uintptr_t)x->base + index * page(), &entry);
+	err = mmn_mirror_lookup(x->mirror, (uintptr_t)x->base + index * page(),
+				&entry);
 	mmn_mirror_access_end(&access);
 	if (err)
 		t_err(err, -ENOENT);
@@ -904,8 +904,9 @@ static void *crowd_fill(void *arg)
 	while (!atomic_load(&crowd->stop)) {
 		size_t first = (size_t)rand_r(&seed) % 48;
 		size_t nr = 1 + (size_t)rand_r(&seed) % 16;
-		uint32_t flags = (uint32_t)rand_r(&seed) % 2 ?
-					 MMN_MIRROR_FILL_PRESENT : 0;
+		uint32_t flags = (uint32_t)rand_r(&seed) % 2
+					 ? MMN_MIRROR_FILL_PRESENT
+					 : 0;
 		int err = fill(&own, first, nr, flags, 3 * MS, &f);
 
 		if (err && err != -ETIMEDOUT)
@@ -1011,12 +1012,10 @@ TEST(a_transfer_beyond_its_map_is_told_to_split)
 	set_up(&x, 16);
 	fill_all(&x, 0, 16);
 	waited_init(&w, READ, got, sizeof(got));
-	t_err(mmn_mirror_submit(x.mirror,
-				(uintptr_t)x.base + 8 * page() - 63,
+	t_err(mmn_mirror_submit(x.mirror, (uintptr_t)x.base + 8 * page() - 63,
 				&w.transfer),
 	      -ERANGE);
-	t_err(mmn_mirror_submit(x.mirror,
-				(uintptr_t)x.base + 8 * page() - 64,
+	t_err(mmn_mirror_submit(x.mirror, (uintptr_t)x.base + 8 * page() - 64,
 				&w.transfer),
 	      0);
 	t_eq(waited_wait(&w), 64);
@@ -1101,13 +1100,13 @@ TEST(bad_configs_and_arguments_are_refused)
 	      -EINVAL);
 	t_err(mmn_mirror_create(x.state, start, start - 1, &good, &mirror),
 	      -EINVAL);
-#define BAD_CONFIG(member, value)                                         \
-	do {                                                              \
-		config = good;                                            \
-		config.member = (value);                                  \
-		t_err(mmn_mirror_create(x.state, start, last, &config,    \
-					&mirror),                         \
-		      -EINVAL);                                           \
+#define BAD_CONFIG(member, value)                                      \
+	do {                                                           \
+		config = good;                                         \
+		config.member = (value);                               \
+		t_err(mmn_mirror_create(x.state, start, last, &config, \
+					&mirror),                      \
+		      -EINVAL);                                        \
 	} while (0)
 	BAD_CONFIG(size, 4);
 	BAD_CONFIG(flags, 1u << 9);

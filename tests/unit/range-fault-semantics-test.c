@@ -89,8 +89,7 @@ static char *map_kinds(void)
 	byte = p[ZERO * page()];
 	(void)byte;
 	t_ok(mmap(p + SHARED * page(), page(), PROT_READ | PROT_WRITE,
-		  MAP_FIXED | MAP_SHARED | MAP_ANONYMOUS, -1,
-		  0) != MAP_FAILED);
+		  MAP_FIXED | MAP_SHARED | MAP_ANONYMOUS, -1, 0) != MAP_FAILED);
 	p[SHARED * page()] = 's';
 	t_eq(mprotect(p + NONE * page(), page(), PROT_NONE), 0);
 	t_eq(mprotect(p + RO * page(), page(), PROT_READ), 0);
@@ -190,8 +189,8 @@ TEST(a_request_gives_each_kind_of_page_its_due)
 					    rows[r].request, &next),
 				      o->err);
 				t_eq(state_of(word), o->state);
-				t_eq(next, (uintptr_t)p +
-					   (k + !o->err) * page());
+				t_eq(next,
+				     (uintptr_t)p + (k + !o->err) * page());
 			}
 			/* contents are what they were */
 			t_eq(p[EMPTY * page()], 0);
@@ -211,8 +210,8 @@ TEST(mask_and_default_decide_page_by_page)
 	for (i = 0; i < NR_WITHOUT; i++) {
 		struct mmn_pages *pages = open_without(without[i]);
 		char *p = map_private(6);
-		uint64_t words[6] = { FAULT | WRITE, FAULT, 0, FAULT | WRITE,
-				      FAULT, WRITE };
+		uint64_t words[6] = { FAULT | WRITE, FAULT, 0,
+				      FAULT | WRITE, FAULT, WRITE };
 		struct mmn_range_fault f = {
 			.size = sizeof(f),
 			.start = (uintptr_t)p,
@@ -285,8 +284,8 @@ TEST(words_from_the_failing_page_on_still_hold_their_inputs)
 		t_err(fault(pages, p, 8, words, FAULT | WRITE, &next), -EPERM);
 		t_eq(next, (uintptr_t)p + 5 * page());
 		for (k = 0; k < 5; k++)
-			t_eq(state_of(words[k]), MMN_PFN_VALID |
-						 MMN_PFN_WRITE | MMN_PFN_MARK2);
+			t_eq(state_of(words[k]),
+			     MMN_PFN_VALID | MMN_PFN_WRITE | MMN_PFN_MARK2);
 		for (k = 5; k < 8; k++)
 			t_eq(words[k], MMN_PFN_MARK2 | k);
 		munmap(p, 8 * page());
@@ -733,12 +732,12 @@ TEST(bad_arguments_are_refused_without_a_look)
 	subscribe(&sub, state, p, 2);
 	t_err(mmn_range_fault(NULL, &good), -EINVAL);
 	t_err(mmn_range_fault(pages, NULL), -EINVAL);
-#define BAD(member, value)                                        \
-	do {                                                      \
-		f = good;                                         \
-		f.member = (value);                               \
-		t_err(mmn_range_fault(pages, &f), -EINVAL);       \
-		t_eq(words[0], 9);                                \
+#define BAD(member, value)                                  \
+	do {                                                \
+		f = good;                                   \
+		f.member = (value);                         \
+		t_err(mmn_range_fault(pages, &f), -EINVAL); \
+		t_eq(words[0], 9);                          \
 	} while (0)
 	BAD(size, 8);
 	BAD(flags, 2);
@@ -866,8 +865,7 @@ TEST(frames_are_hidden_from_who_may_not_see_them)
 
 	if (!child) {
 		/* pagemap of a process that changed its user is not its own */
-		if (setresuid(65534, 65534, 65534) ||
-		    prctl(PR_SET_DUMPABLE, 1))
+		if (setresuid(65534, 65534, 65534) || prctl(PR_SET_DUMPABLE, 1))
 			_exit(2);
 		p[0] = 1;
 		if (mmn_pages_open(NULL, &pages) ||
