@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 # What `make run` runs: make run PROGRAM="perl script.pl"
 PROGRAM ?= python3 examples/memory-workout.py
-RUN_FLAGS ?= --seconds 5
+RUN_FLAGS ?=
 
 TESTLOG = $(BUILD)/meson-logs/testlog.json
 
