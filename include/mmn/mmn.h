@@ -8,10 +8,12 @@
 #include <mmn/common.h>
 #include <mmn/debug.h>
 #include <mmn/device.h>
+#include <mmn/dma-fence.h>
 #include <mmn/inject.h>
 #include <mmn/memory.h>
 #include <mmn/mirror.h>
 #include <mmn/notifier.h>
 #include <mmn/source.h>
+#include <mmn/spinlock.h>
 
 #endif

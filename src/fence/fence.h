@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef MMN_FENCE_FENCE_H
+#define MMN_FENCE_FENCE_H
+/*
+ * The inside of fences.
+ *
+ * One word, dma_fence.flags, says everything.  Whoever signals sets SIGNALED in
+ * it with one atomic operation, and the value it replaced tells what is left to
+ * do:
+ *
+ *	SLEEPER		somebody sleeps on the word: wake
+ *	CALLBACK	there are callbacks: run them
+ *	ENABLING	the enable op is running: wait for it
+ *	none		nothing: no lock, no system call
+ *
+ * They are set only while SIGNALED is not, in the same word, so that no barrier
+ * between two words is needed.
+ *
+ *	CPU0: adds a callback              CPU1: signals
+ *
+ *	lock the list
+ *	old = fetch_or(CALLBACK)
+ *	                                   old = fetch_or(SIGNALED)
+ *	old has SIGNALED: refuse           old has CALLBACK:
+ *	otherwise: append                    lock the list (waits for CPU0)
+ *	unlock                               run what is there
+ *
+ * Of the two fetch_or() one is first; if it is CPU0's, CPU1 finds the callback.
+ *
+ * The list has a lock of its own, inside the fence.  dma_fence.lock may belong to
+ * a producer that leaves a grace period after the signal: it is taken to call the
+ * enable op, in a read section that has seen the fence pending, and never else.
+ *
+ * Life of a fence: INITIALIZED -> (ENABLE_SIGNAL) -> SIGNALED -> TIMESTAMP ->
+ * refcount 0 -> (DYING) -> freed after a grace period.  Invariants:
+ *
+ * F1  SIGNALED, TIMESTAMP and ENABLE_SIGNAL are never taken back in one life.
+ * F2  who sets SIGNALED runs the callbacks, each once, in the order of adding.
+ * F3  while the list is not empty CALLBACK is set, or SIGNALED is and who set it
+ *     saw CALLBACK.
+ * F4  stage.live.run is not NULL exactly while somebody works off the list.
+ * F5  on the queue of a thread a fence has a reference more, or is DYING.
+ */
+#include <mmn/dma-fence.h>
+
+#include "base/atomic.h"
+#include "base/bug.h"
+#include "base/compiler.h"
+#include "base/rcu.h"
+
+#define FENCE_BIT(name) (1ul << DMA_FENCE_FLAG_##name##_BIT)
+
+/* One thread works off the callbacks of one fence; under the list's lock. */
+struct callback_run {
+	/* mmn_context_self() of that thread */
+	const void *thread;
+	/* being called, or NULL */
+	const struct dma_fence_cb *cb;
+	/* somebody sleeps on dma_fence.turn */
+	bool awaited;
+};
+
+static inline bool link_is_queued(const struct dma_fence_link *link)
+{
+	return link->next && link->next != link;
+}
+
+static inline void link_init(struct dma_fence_link *link)
+{
+	link->next = link;
+	link->prev = link;
+}
+
+static inline void link_add_tail(struct dma_fence_link *link,
+				 struct dma_fence_link *list)
+{
+	link->next = list;
+	link->prev = list->prev;
+	list->prev->next = link;
+	list->prev = link;
+}
+
+static inline void link_del(struct dma_fence_link *link)
+{
+	link->prev->next = link->next;
+	link->next->prev = link->prev;
+	link_init(link);
+}
+
+/* The half of the flags that all bits of the core are in: futexes are 32 bits. */
+static inline uint32_t *fence_futex(struct dma_fence *fence)
+{
+	uint32_t *halves = (uint32_t *)(void *)&fence->flags;
+
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+	return &halves[sizeof(fence->flags) / sizeof(uint32_t) - 1];
+#else
+	return halves;
+#endif
+}
+
+/*
+ * pair(fence_signal): acquire, with the release in mark_signaled().  Without it
+ * somebody who sees the fence signalled reads the error, or the data that the
+ * device was to write, from before.
+ */
+#define fence_flags_acquire(fence) mmn_load_acquire(&(fence)->flags)
+
+/*
+ * The ops, in a read section, or NULL if the producer may be gone.  The pointer
+ * decides, not the flag: both change, and only one of them is followed.
+ */
+static inline const struct dma_fence_ops *fence_ops(struct dma_fence *fence)
+{
+	/* relaxed: constant from before the fence was published until NULL */
+	return mmn_load_relaxed(&fence->ops);
+}
+
+/* The refcount is 0: give it back to the producer, or to malloc. */
+void fence_complete_release(struct dma_fence *fence);
+
+/* The refcount is 0 and callbacks wait: signal, then complete the release. */
+void fence_signal_dying(struct dma_fence *fence);
+
+/* Have the producer signal; false when it has signalled. */
+bool fence_enable(struct dma_fence *fence);
+
+/* Make it signalled before anybody knows it. */
+void fence_init_signaled(struct dma_fence *fence, int64_t timestamp);
+
+#endif
