@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef MMN_CMD_AGENT_AGENT_H
+#define MMN_CMD_AGENT_AGENT_H
+/*
+ * The agent: what `mmn run` loads into a program.
+ *
+ *	the program's threads                     the agent's thread
+ *
+ *	change of memory                          picks windows of memory,
+ *	  -> intercept -> callbacks of the        fills them into the device,
+ *	     mirror: device lets go               submits reads of them,
+ *	  -> the change                           checks each when it is done
+ *	  -> observe(): count, remember
+ *
+ * The agent's thread has a descriptor table of its own, blocks all signals,
+ * uses no heap and no stdio.  Windows and everything about the device belong to
+ * it alone; what the program's threads touch is counted atomically.
+ */
+#include <mmn/device.h>
+#include <mmn/mirror.h>
+#include <mmn/notifier.h>
+#include <mmn/source.h>
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../area.h"
+
+#define MAX_WINDOWS 48u
+#define WINDOW_PAGES 64u
+/* A change takes the whole map from the device that it touches a page of. */
+#define MAP_PAGES 64u
+/* One transfer, so that a change never waits for long. */
+#define TRANSFER_PAGES 16u
+#define QUEUE 8u
+
+#define RECENT 128u
+
+/* A change that was seen, or a new mapping. */
+struct recent {
+	uint32_t call;
+	uint32_t reserved;
+	uintptr_t start;
+	uintptr_t last;
+	uint64_t ns;
+};
+
+struct agent {
+	struct area *area;
+	/* What to write figures into; a spare when there is no slot. */
+	struct area_slot *slot;
+	struct mmn_state *state;
+	struct mmn_device *device;
+	/* Bytes that may be pinned. */
+	uint64_t budget;
+	/* Of the shared file, while the thread takes its own copy. */
+	int area_fd;
+	/* There is a thread, which can be asked for silence. */
+	bool is_running;
+	/* Of the process that is followed: a copy of it has another one. */
+	long pid;
+	/* futex: the thread has its descriptors (1), or could not (2) */
+	uint32_t ready;
+	/* futex: what is the agent's own has been found out */
+	uint32_t go;
+	/* futex: leave the process alone (WANTED), that has been done (KEPT) */
+	uint32_t silence;
+	/* atomic: changes seen so far, and the last RECENT of them */
+	uint64_t nr_recent;
+	struct recent recent[RECENT];
+};
+
+enum { SILENCE_NONE, SILENCE_WANTED, SILENCE_KEPT };
+
+extern struct agent agent;
+
+/* Is this the agent's thread, and did the change under way meet the mirror? */
+extern __thread bool in_agent __attribute__((tls_model("initial-exec")));
+extern __thread bool met_mirror __attribute__((tls_model("initial-exec")));
+
+/* policy.c: the thread; its argument is not used. */
+bool agent_must_stop(void);
+void *policy_main(void *arg);
+
+/* window.c */
+
+/*
+ * struct window - a piece of the program's memory that is mirrored for a while
+ *
+ * W1  mirror != NULL  =>  start <= last, page aligned, at most WINDOW_PAGES
+ */
+struct window {
+	uintptr_t start;
+	uintptr_t last;
+	struct mmn_mirror *mirror;
+	/* Mirror's lock: how often entries of it were taken down. */
+	uint64_t generation;
+	/* Generation that was last filled. */
+	uint64_t filled_generation;
+	uint64_t filled_ns;
+	uint64_t made_ns;
+	uint64_t pages;
+	/* Transfers under way on it. */
+	unsigned int busy;
+	/* What has been added to the slot's figures. */
+	uint64_t seen_collisions;
+	uint64_t seen_torn;
+	uint64_t seen_filled;
+};
+
+extern struct window windows[MAX_WINDOWS];
+
+/* Mirror part of the program around @addr: true if a window was made. */
+bool window_make(uintptr_t addr, uintptr_t limit);
+void window_drop(struct window *window);
+/* Bring back what changes have taken down. */
+void window_fill(struct window *window);
+struct window *window_oldest(void);
+uint64_t window_pinned(void);
+void window_count(struct window *window);
+
+/* check.c */
+
+struct transfer {
+	struct mmn_device_transfer transfer;
+	struct window *window;
+	uint64_t generation;
+	uintptr_t addr;
+	char *buffer;
+	/* device's thread: 0 free or under way, 1 done */
+	uint32_t done;
+	bool busy;
+};
+
+bool check_open(void);
+void check_close(void);
+/* Keep the device busy: @count transfers on this window. */
+void check_submit(struct window *window, unsigned int count);
+/* Look at what is done; true if there was any. */
+bool check_reap(void);
+/* Until nothing is under way. */
+void check_drain(void);
+/* What went wrong, once in the slot's text. */
+void check_found_stale(uintptr_t addr, const char *what);
+/* The next end of a transfer, or @ns have passed. */
+void check_sleep(uint64_t ns);
+bool check_is_done(const struct transfer *transfer);
+void check_done(struct mmn_device_transfer *transfer);
+
+/* own.c: own_before() and own_after() around everything the agent sets up */
+void own_before(void);
+void own_after(void);
+bool own_overlaps(uintptr_t start, uintptr_t last);
+
+/* play.c */
+bool play_owns(const struct mmn_region *region);
+void play_open(void);
+void play_round(void);
+void play_close(void);
+
+/* raw.c: what may be used everywhere */
+long raw_syscall(long nr, long a, long b, long c, long d, long e, long f);
+uint64_t raw_now(void);
+uint64_t raw_cpu(void);
+uint64_t raw_random(void);
+void raw_wait(uint32_t *word, uint32_t seen, uint64_t ns);
+void raw_wake(uint32_t *word);
+
+struct line {
+	char *text;
+	size_t size;
+	size_t used;
+};
+
+void line_add(struct line *line, const char *text);
+void line_number(struct line *line, uint64_t value);
+void line_hex(struct line *line, uint64_t value);
+void set_text(char *text, size_t size, const char *value);
+/* @value and the name of a negative errno. */
+void set_error(char *text, size_t size, const char *value, int error);
+
+extern struct mmn_pages *agent_pages;
+extern int agent_pagemap;
+
+#endif

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/* The mmn command: which subcommand? */
+#include <mmn/common.h>
+
+#include <stdarg.h>
+#include <string.h>
+
+#include "cmd.h"
+
+void complain(const char *format, ...)
+{
+	va_list args;
+
+	fputs("mmn: ", stderr);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+}
+
+static void usage(FILE *to)
+{
+	fputs("usage: mmn run [OPTION...] -- PROGRAM [ARGUMENT...]\n"
+	      "       mmn help [run]\n"
+	      "       mmn version\n"
+	      "\n"
+	      "run      run a program, mirror part of its memory into a device, "
+	      "and prove\n"
+	      "         that the device never touches a page the program has "
+	      "lost\n"
+	      "\n"
+	      "See mmn(1).\n",
+	      to);
+}
+
+int main(int argc, char **argv)
+{
+	const char *what = argc > 1 ? argv[1] : "";
+
+	if (!strcmp(what, "run"))
+		return run_main(argc - 1, argv + 1);
+	if (!strcmp(what, "version") || !strcmp(what, "--version") ||
+	    !strcmp(what, "-V")) {
+		printf("mmn %s\n", mmn_version());
+		return 0;
+	}
+	if (!strcmp(what, "help") || !strcmp(what, "--help") ||
+	    !strcmp(what, "-h")) {
+		if (argc > 2 && !strcmp(argv[2], "run"))
+			run_usage(stdout);
+		else
+			usage(stdout);
+		return 0;
+	}
+	if (*what)
+		complain("no such subcommand: %s", what);
+	usage(stderr);
+	return EXIT_USAGE;
+}
