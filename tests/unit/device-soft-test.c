@@ -254,6 +254,10 @@ TEST(memory_that_cannot_be_held_is_refused)
 TEST(bad_arguments_are_refused)
 {
 	struct mmn_soft_config config = { .size = sizeof(config), .flags = 1 };
+	struct {
+		struct mmn_soft_config config;
+		uint64_t newer;
+	} big = { .newer = 1 };
 	struct mmn_device *device = NULL;
 	struct mmn_device_map *m = NULL;
 	struct waited_transfer w;
@@ -268,6 +272,8 @@ TEST(bad_arguments_are_refused)
 	config.flags = 0;
 	config.size = 4;
 	t_err(mmn_soft_device_create(&config, &device), -EINVAL);
+	big.config.size = sizeof(big);
+	t_err(mmn_soft_device_create(&big.config, &device), -E2BIG);
 	t_ok(!device);
 	t_err(mmn_soft_device_create(NULL, &device), 0);
 

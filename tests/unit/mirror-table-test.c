@@ -1142,6 +1142,44 @@ TEST(bad_configs_and_arguments_are_refused)
 	tear_down_all(&x);
 }
 
+TEST(structs_of_a_newer_version_are_taken_if_they_ask_for_nothing_new)
+{
+	struct {
+		struct mmn_mirror_config c;
+		uint64_t newer;
+	} config;
+	struct {
+		struct mmn_mirror_fill f;
+		uint64_t newer;
+	} filling;
+	struct mmn_mirror *mirror = NULL;
+	struct fixture x;
+
+	set_up(&x, 4);
+	memset(&config, 0, sizeof(config));
+	config.c.size = sizeof(config);
+	config.c.device = x.device;
+	config.c.access = READ;
+	config.newer = 1;
+	t_err(mmn_mirror_create(x.state, (uintptr_t)x.base, last_of(x.base, 4),
+				&config.c, &mirror),
+	      -E2BIG);
+	config.newer = 0;
+	t_err(mmn_mirror_create(x.state, (uintptr_t)x.base, last_of(x.base, 4),
+				&config.c, &mirror),
+	      0);
+	mmn_mirror_destroy(mirror);
+	memset(&filling, 0, sizeof(filling));
+	filling.f.size = sizeof(filling);
+	filling.f.start = (uintptr_t)x.base;
+	filling.f.last = last_of(x.base, 4);
+	filling.newer = 1;
+	t_err(mmn_mirror_fill(x.mirror, x.pages, &filling.f), -E2BIG);
+	filling.newer = 0;
+	t_err(mmn_mirror_fill(x.mirror, x.pages, &filling.f), 0);
+	tear_down_all(&x);
+}
+
 TEST(running_out_of_memory_leaves_nothing_installed)
 {
 	struct mmn_mirror_fill f;

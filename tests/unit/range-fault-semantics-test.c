@@ -773,6 +773,10 @@ TEST(bad_arguments_are_refused_without_a_look)
 TEST(opening_refuses_bad_configs_and_closing_takes_null)
 {
 	struct mmn_pages_config config = { sizeof(config), 1u << 31 };
+	struct {
+		struct mmn_pages_config config;
+		uint64_t newer;
+	} big = { { sizeof(big), 0 }, 1 };
 	struct mmn_pages *pages = NULL;
 
 	keep_arena();
@@ -781,6 +785,7 @@ TEST(opening_refuses_bad_configs_and_closing_takes_null)
 	config.flags = 0;
 	config.size = 2;
 	t_err(mmn_pages_open(&config, &pages), -EINVAL);
+	t_err(mmn_pages_open(&big.config, &pages), -E2BIG);
 	t_ok(!pages);
 	mmn_pages_close(NULL);
 	t_err(mmn_pages_open(NULL, &pages), 0);
