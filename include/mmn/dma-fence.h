@@ -74,6 +74,7 @@ struct seq_file;
  * @DMA_FENCE_FLAG_SLEEPER_BIT: private: somebody sleeps on the flags
  * @DMA_FENCE_FLAG_KEEP_OPS_BIT: private: the ops have release or wait
  * @DMA_FENCE_FLAG_DYING_BIT: private: waits for its callbacks to be freed
+ * @DMA_FENCE_FLAG_RECYCLED_BIT: private: belongs to a pool
  * @DMA_FENCE_FLAG_USER_BITS: the first one for producers, up to bit 63
  */
 enum dma_fence_flag_bits {
@@ -88,6 +89,7 @@ enum dma_fence_flag_bits {
 	DMA_FENCE_FLAG_SLEEPER_BIT,
 	DMA_FENCE_FLAG_KEEP_OPS_BIT,
 	DMA_FENCE_FLAG_DYING_BIT,
+	DMA_FENCE_FLAG_RECYCLED_BIT,
 	DMA_FENCE_FLAG_USER_BITS
 };
 
@@ -191,7 +193,7 @@ union dma_fence_stage {
  * @list_lock: private
  * @stage: private
  * @turn: private
- * @reserved: zero
+ * @life: private; counts fences that were in this memory
  *
  * Embed it.  First member of a block from malloc() if the ops have no release.
  */
@@ -208,7 +210,7 @@ struct dma_fence {
 	struct spinlock list_lock;
 	union dma_fence_stage stage;
 	uint32_t turn;
-	uint32_t reserved;
+	uint32_t life;
 };
 
 /* Lifetime */

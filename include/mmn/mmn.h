@@ -8,6 +8,7 @@
 #include <mmn/common.h>
 #include <mmn/debug.h>
 #include <mmn/device.h>
+#include <mmn/dma-fence-pool.h>
 #include <mmn/dma-fence.h>
 #include <mmn/inject.h>
 #include <mmn/memory.h>

@@ -2,6 +2,7 @@
 /* Life and death of fences. */
 #include "fence/fence.h"
 
+#include <mmn/dma-fence-pool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,9 +42,9 @@ static bool ops_are_valid(const struct dma_fence_ops *ops)
  * The memory may be recycled and somebody may look at it, so that no store is
  * torn; the reference count comes last, and makes it a fence.
  */
-static void init(struct dma_fence *fence, const struct dma_fence_ops *ops,
-		 struct spinlock *lock, uint64_t context, uint64_t seqno,
-		 unsigned long flags)
+void fence_init(struct dma_fence *fence, const struct dma_fence_ops *ops,
+		struct spinlock *lock, uint64_t context, uint64_t seqno,
+		unsigned long flags, uint32_t life)
 {
 	bool valid = ops_are_valid(ops);
 
@@ -65,14 +66,19 @@ static void init(struct dma_fence *fence, const struct dma_fence_ops *ops,
 	mmn_spin_init(&fence->list_lock);
 	fence->stage.live.next = NULL;
 	fence->turn = 0;
-	fence->reserved = 0;
 	fence->error = valid ? 0 : -EINVAL;
 	fence->timestamp = 0;
-	/* relaxed, all: the reference count publishes them */
+	/* relaxed, all: the flags and the reference count publish them */
+	mmn_store_relaxed(&fence->life, life);
 	mmn_store_relaxed(&fence->context, context);
 	mmn_store_relaxed(&fence->seqno, seqno);
 	mmn_store_relaxed(&fence->ops, ops);
-	mmn_store_relaxed(&fence->flags, flags | FENCE_BIT(INITIALIZED));
+	/*
+	 * pair(fence_rebirth): release, with the acquire in test_slot().
+	 * Without it a reader of the last life takes the flags of this one for
+	 * those of that one, which has left its slot.
+	 */
+	mmn_store_release(&fence->flags, flags | FENCE_BIT(INITIALIZED));
 	/*
 	 * pair(fence_birth): release, with the acquire in dma_fence_get_rcu().
 	 * Without it a reader of recycled memory gets a reference and then sees
@@ -87,13 +93,13 @@ static void init(struct dma_fence *fence, const struct dma_fence_ops *ops,
 void dma_fence_init(struct dma_fence *fence, const struct dma_fence_ops *ops,
 		    struct spinlock *lock, uint64_t context, uint64_t seqno)
 {
-	init(fence, ops, lock, context, seqno, 0);
+	fence_init(fence, ops, lock, context, seqno, 0, 0);
 }
 
 void dma_fence_init64(struct dma_fence *fence, const struct dma_fence_ops *ops,
 		      struct spinlock *lock, uint64_t context, uint64_t seqno)
 {
-	init(fence, ops, lock, context, seqno, FENCE_BIT(SEQNO64));
+	fence_init(fence, ops, lock, context, seqno, FENCE_BIT(SEQNO64), 0);
 }
 
 bool dma_fence_was_initialized(struct dma_fence *fence)
@@ -124,7 +130,7 @@ struct dma_fence *dma_fence_get_rcu(struct dma_fence *fence)
 		if (!count)
 			return NULL;
 		/*
-		 * pair(fence_birth): acquire, with the release in init().
+		 * pair(fence_birth): acquire, with the release in fence_init().
 		 * Without it the reference may be to a fence whose members are
 		 * still those of the one before; and the slot may be looked at
 		 * again before the reference is there.
@@ -191,6 +197,12 @@ void dma_fence_put(struct dma_fence *fence)
 		fence_complete_release(fence);
 }
 
+static bool is_recycled(struct dma_fence *fence)
+{
+	/* relaxed: constant for one life */
+	return mmn_load_relaxed(&fence->flags) & FENCE_BIT(RECYCLED);
+}
+
 void fence_complete_release(struct dma_fence *fence)
 {
 	const struct dma_fence_ops *ops = fence_ops(fence);
@@ -198,6 +210,8 @@ void fence_complete_release(struct dma_fence *fence)
 	MMN_PROBE(fence_destroy, fence);
 	if (ops && ops->release)
 		ops->release(fence);
+	else if (is_recycled(fence))
+		dma_fence_pool_free(fence);
 	else
 		dma_fence_free(fence);
 }

@@ -116,6 +116,11 @@ static inline const struct dma_fence_ops *fence_ops(struct dma_fence *fence)
 	return mmn_load_relaxed(&fence->ops);
 }
 
+/* Begin a life; @flags are the private ones that hold for all of it. */
+void fence_init(struct dma_fence *fence, const struct dma_fence_ops *ops,
+		struct spinlock *lock, uint64_t context, uint64_t seqno,
+		unsigned long flags, uint32_t life);
+
 /* The refcount is 0: give it back to the producer, or to malloc. */
 void fence_complete_release(struct dma_fence *fence);
 
