@@ -199,10 +199,10 @@ __attribute__((format(printf, 4, 5))) static void row(const struct page *page,
 {
 	va_list args;
 
-	fprintf(page->to, "  %s%-21s%s %12s", page->dim, name, page->plain,
+	fprintf(page->to, "  %s%-20s%s %11s", page->dim, name, page->plain,
 		value);
 	if (*format) {
-		fputs("   ", page->to);
+		fputs("  ", page->to);
 		va_start(args, format);
 		vfprintf(page->to, format, args);
 		va_end(args);
@@ -247,9 +247,9 @@ static void changes(const struct page *page, const struct area_slot *sum)
 		if (used)
 			used += (size_t)snprintf(list + used,
 						 sizeof(list) - used, ", ");
-		if (used - line > 46) {
+		if (used - line > 34) {
 			used += (size_t)snprintf(list + used - 1,
-						 sizeof(list) - used, "\n%39s",
+						 sizeof(list) - used, "\n%36s",
 						 "") -
 				1;
 			line = used;
@@ -260,16 +260,15 @@ static void changes(const struct page *page, const struct area_slot *sum)
 	}
 	row(page, "changes seen", count(nr_changes(sum)).text, "%s", list);
 	row(page, "  met the mirror", count(sum->hits).text,
-	    sum->hits ? "the device let go of %s pages before they changed"
-		      : "",
+	    sum->hits ? "the device let go of %s pages first" : "",
 	    count(sum->torn_pages).text);
 	if (sum->hits)
 		row(page, "  held up for", duration(latency(sum, 500)).text,
-		    "median; 99th percentile %s, longest %s",
+		    "median; 99 %% within %s, longest %s",
 		    duration(latency(sum, 990)).text,
 		    duration(sum->latency_max).text);
 	row(page, "collisions retried", count(sum->collisions).text,
-	    "entries thrown away because the memory changed meanwhile");
+	    "entries thrown away: memory changed meanwhile");
 }
 
 static void device(const struct page *page, const struct report *report,
@@ -281,22 +280,26 @@ static void device(const struct page *page, const struct report *report,
 	for (i = 0; i < report->nr_processes && !*name; i++)
 		name = report->processes[i].slot.device;
 	row(page, "device", *name ? name : "none", "%s",
-	    !strcmp(name, "uring")
-		    ? "io_uring fixed buffers: the kernel pins the pages"
-	    : *name ? "a device in software, holding the physical pages"
-		    : "");
+	    !strcmp(name, "uring") ? "io_uring: the kernel pins the pages"
+	    : *name		   ? "in software, holding the physical pages"
+				   : "");
 	row(page, "transfers", count(sum->transfers).text,
-	    "%s read, %s written; %s ended by a change",
-	    bytes(sum->read_bytes).text, bytes(sum->written_bytes).text,
-	    count(sum->ended_by_change).text);
+	    "%s read, %s written", bytes(sum->read_bytes).text,
+	    bytes(sum->written_bytes).text);
+	if (sum->ended_by_change)
+		row(page, "  cut short", count(sum->ended_by_change).text,
+		    "by a change");
+	if (sum->overtaken)
+		row(page, "  overtaken", count(sum->overtaken).text,
+		    "by a change before they could be checked");
 	row(page, "mirrored pages", count(sum->filled_pages).text,
 	    "in %s windows, one after another", count(sum->windows).text);
 	row(page, "pinned memory", bytes(sum->pinned_peak).text,
-	    "at its peak, %s now; budget %s a process", bytes(sum->pinned).text,
+	    "at its peak, %s now; budget %s", bytes(sum->pinned).text,
 	    bytes(report->options->budget).text);
 	if (sum->play_changes)
 		row(page, "playground", count(sum->play_writes).text,
-		    "device writes into memory that mmn added, %s changes of it",
+		    "device writes; that memory changed %s times",
 		    count(sum->play_changes).text);
 }
 
@@ -307,11 +310,10 @@ static void cost(const struct page *page, const struct report *report,
 
 	snprintf(ratio, sizeof(ratio), "%.3f x", slow_down(sum));
 	row(page, "slow-down, estimated", ratio,
-	    "install %s + held up %s, of %s in all",
-	    duration(sum->install_ns).text, duration(sum->held_ns).text,
-	    duration(sum->end_ns).text);
+	    "install %s, held up %s, of %s", duration(sum->install_ns).text,
+	    duration(sum->held_ns).text, duration(sum->end_ns).text);
 	row(page, "processor time", duration(sum->agent_ns).text,
-	    "for the mirror, beside the program; %s in all",
+	    "for the mirror, of %s in all",
 	    duration(report->user_ns + report->system_ns).text);
 }
 
@@ -396,13 +398,11 @@ static void coverage(const struct page *page, const struct report *report,
 	count_states(report, states);
 	snprintf(total, sizeof(total), "%u", report->nr_processes);
 	row(page, "processes", total,
-	    "%u followed, %u counted only, %u not followed; %s forked copies, "
-	    "inert",
-	    states[SLOT_FOLLOWED], states[SLOT_COUNTED],
-	    states[SLOT_NOT_FOLLOWED], count(sum->forks).text);
+	    "%u followed, %u counted, %u not; forked %s", states[SLOT_FOLLOWED],
+	    states[SLOT_COUNTED], states[SLOT_NOT_FOLLOWED],
+	    count(sum->forks).text);
 	row(page, "call sites", count(sum->nr_patched).text,
-	    "rewritten of %s found; %s left alone, %s unknown",
-	    count(sum->nr_found).text, count(sum->nr_refused).text,
+	    "rewritten; left alone %s, unknown %s", count(sum->nr_refused).text,
 	    count(sum->nr_unknown).text);
 }
 
@@ -419,22 +419,19 @@ static void verdict(const struct page *page, const struct report *report,
 		snprintf(how, sizeof(how), "%s",
 			 sum->checked_frames ? "each by its page frame"
 					     : "each by its contents");
-	row(page, "accesses checked", count(sum->checked).text, "%s%s%s%s", how,
-	    sum->overtaken ? "; " : "",
-	    sum->overtaken ? count(sum->overtaken).text : "",
-	    sum->overtaken ? " more overtaken by a change" : "");
-	fprintf(page->to, "  %s%-21s %12s%s",
+	row(page, "accesses checked", count(sum->checked).text, "%s", how);
+	fprintf(page->to, "  %s%-20s %11s%s",
 		sum->stale ? page->bad : page->good, "STALE ACCESSES",
 		count(sum->stale).text, page->plain);
 	if (sum->stale)
-		fprintf(page->to, "   first in %s (%u):\n    %s\n", sum->name,
+		fprintf(page->to, "  first in %s (%u):\n    %s\n", sum->name,
 			sum->pid, sum->stale_text);
 	else if (sum->checked)
-		fputs("   the device never touched a page the program had "
+		fputs("  no access to a page the program had "
 		      "lost\n",
 		      page->to);
 	else
-		fputs("   nothing was checked\n", page->to);
+		fputs("  nothing was checked\n", page->to);
 	if (report->options->want_break && sum->stale)
 		fprintf(page->to,
 			"    libmmn was broken on purpose (--break %s), and the "
@@ -499,14 +496,10 @@ void report_status(const struct report *report, char *line, size_t width)
 	int length;
 
 	report_sum(report, &sum);
-	length =
-		snprintf(line, width,
-			 "mmn: %.0f s, %u process%s, %s changes, %s accesses "
-			 "checked, %s stale, %s pinned",
-			 (double)report->elapsed_ns / 1e9, report->nr_processes,
-			 report->nr_processes == 1 ? "" : "es",
-			 count(nr_changes(&sum)).text, count(sum.checked).text,
-			 count(sum.stale).text, bytes(sum.pinned).text);
+	length = snprintf(line, width,
+			  "  mmn: %s changes, %s checked, %s stale, %s pinned",
+			  count(nr_changes(&sum)).text, count(sum.checked).text,
+			  count(sum.stale).text, bytes(sum.pinned).text);
 	if (length < 0)
 		*line = '\0';
 }

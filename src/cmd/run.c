@@ -649,23 +649,27 @@ static void let_go_of_pipes(void)
 		close(fd);
 }
 
+/*
+ * At the right edge, with the cursor back where the program left it: what the
+ * program writes, a prompt for example, stays as it is.
+ */
 static void status_line(struct report *report, bool last)
 {
+	static size_t shown;
 	struct winsize size = { 0 };
-	char line[256];
-	size_t width = 80;
+	char line[62];
 
+	if (ioctl(2, TIOCGWINSZ, &size) || size.ws_col < sizeof(line) + 16)
+		return;
 	if (last) {
-		fputs("\r\033[K", stderr);
-		fflush(stderr);
+		fprintf(stderr, "\0337\033[999C\033[%zuD\033[K\0338", shown);
 		return;
 	}
-	if (!ioctl(2, TIOCGWINSZ, &size) && size.ws_col > 20)
-		width = size.ws_col;
-	report_status(report, line,
-		      width < sizeof(line) ? width : sizeof(line));
-	fprintf(stderr, "\r\033[K%s\r", line);
-	fflush(stderr);
+	report_status(report, line, sizeof(line));
+	/* Of constant width, so that it covers what it replaces. */
+	shown = sizeof(line) - 1;
+	fprintf(stderr, "\0337\033[999C\033[%zuD\033[2m%*s\0338", shown - 1,
+		(int)shown, line);
 }
 
 /* As a shell's job control wants it: stopped while the program is stopped. */
