@@ -35,6 +35,7 @@
  * whether the device has to be waited for is not known until it is asked.
  */
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -49,6 +50,7 @@
 #include "base/probe.h"
 #include "base/process.h"
 #include "base/time.h"
+#include "base/wait.h"
 #include "mirror/config.h"
 #include "tree/itree.h"
 
@@ -65,6 +67,8 @@ struct run {
 	struct mmn_range_finish finish;
 	/* pending or dying: the rest of the chain */
 	struct run *next;
+	/* dying: counted in its nr_dying; else NULL */
+	struct mmn_mirror *counted;
 	uint32_t nr_pages;
 	uint64_t words[];
 };
@@ -100,6 +104,12 @@ struct mmn_mirror {
 
 	/* atomic: counted without the lock */
 	uint64_t refused;
+	/*
+	 * atomic, futex: dying runs.  Raised with the lock held.  A change that
+	 * finds its range empty may be let through only when whoever emptied it
+	 * has seen the device stop.
+	 */
+	uint32_t nr_dying;
 };
 
 static bool mirror_is_live(const struct mmn_mirror *mirror)
@@ -246,12 +256,43 @@ static struct run *run_alloc(const struct mmn_mirror *mirror, uintptr_t start,
 /* Second pass for dying runs, no lock held; @run is gone. */
 static void chain_finish(struct run *run)
 {
+	struct mmn_mirror *mirror;
 	struct run *next;
 
 	for (; run; run = next) {
 		next = run->next;
+		mirror = run->counted;
 		mmn_device_unmap_finish(run->map);
 		mmn_callback_free(run);
+		if (!mirror)
+			continue;
+		/*
+		 * pair(mirror_dying): release, with the acquire in
+		 * wait_for_dying().  Without it a change may be made while the
+		 * device still uses the pages.
+		 */
+		if (mmn_fetch_sub_release(&mirror->nr_dying, 1) == 1)
+			mmn_wake(&mirror->nr_dying, INT_MAX);
+	}
+}
+
+/* Lock held; dropped and taken again while others wait for the device. */
+static void wait_for_dying(struct mmn_mirror *mirror)
+{
+	uint32_t seen;
+
+	for (;;) {
+		/*
+		 * pair(mirror_dying): acquire, with the release in
+		 * chain_finish().  Without it the change may be made while the
+		 * device still uses the pages.
+		 */
+		seen = mmn_load_acquire(&mirror->nr_dying);
+		if (!seen)
+			return;
+		mirror->lock_ops.unlock(mirror->lock_arg);
+		mmn_wait_on(&mirror->nr_dying, seen, NULL);
+		mirror->lock_ops.lock(mirror->lock_arg);
 	}
 }
 
@@ -308,6 +349,9 @@ static uint64_t table_take(struct mmn_mirror *mirror, uintptr_t start,
 			break;
 		itree_remove(&mirror->tree, &run->node);
 		mmn_device_unmap_begin(run->map);
+		run->counted = mirror;
+		/* relaxed: under the lock, which orders it */
+		mmn_fetch_add_relaxed(&mirror->nr_dying, 1);
 		chain_add(taken, run);
 		mirror->stats.runs--;
 		mirror->stats.pages -= run->nr_pages;
@@ -374,10 +418,18 @@ static bool invalidate_start(struct mmn_range_subscription *sub,
 		mirror->lock_ops.lock(mirror->lock_arg);
 	else if (!mirror->lock_ops.trylock(mirror->lock_arg))
 		return refuse(mirror);
-	if (!blockable && itree_first_overlap(&mirror->tree, start, last)) {
+	/* relaxed: under the lock; what ends meanwhile is refused for nothing */
+	if (!blockable && (mmn_load_relaxed(&mirror->nr_dying) ||
+			   itree_first_overlap(&mirror->tree, start, last))) {
 		mirror->lock_ops.unlock(mirror->lock_arg);
 		return refuse(mirror);
 	}
+	/*
+	 * Changes meet the mirrors of a state in one order, so that none waits
+	 * here for one that waits for it.
+	 */
+	if (blockable)
+		wait_for_dying(mirror);
 	dying = tear_down(mirror, desc, cur_seq, start, last);
 	mirror->lock_ops.unlock(mirror->lock_arg);
 	MMN_PROBE(mirror_invalidate, mirror, start, last);
@@ -845,7 +897,7 @@ int mmn_mirror_fill(struct mmn_mirror *mirror, struct mmn_pages *pages,
 int mmn_mirror_evict(struct mmn_mirror *mirror, uintptr_t start, uintptr_t last,
 		     uint64_t *ret_pages)
 {
-	struct mmn_sigmask saved;
+	struct mmn_sigmask saved, outer;
 	struct chain taken;
 	uint64_t pages;
 
@@ -854,11 +906,14 @@ int mmn_mirror_evict(struct mmn_mirror *mirror, uintptr_t start, uintptr_t last,
 	if (!mirror_is_live(mirror))
 		return -ESTALE;
 	chain_init(&taken);
+	/* To the end: a handler's change would wait for the runs we took. */
+	mmn_signals_block(&outer);
 	table_lock(mirror, &saved);
 	pages = table_take(mirror, start, last, &taken);
 	mirror->stats.evicted_pages += pages;
 	table_unlock(mirror, &saved);
 	chain_finish(taken.first);
+	mmn_signals_restore(&outer);
 	if (ret_pages)
 		*ret_pages = pages;
 	return 0;
@@ -1138,6 +1193,8 @@ void mmn_mirror_destroy(struct mmn_mirror *mirror)
 
 	if (!mirror)
 		return;
+	/* First what the device holds: after the removal nobody is told. */
+	mmn_mirror_evict(mirror, 0, UINTPTR_MAX, NULL);
 	err = mmn_range_subscription_remove(&mirror->sub);
 	if (!mirror_is_live(mirror)) {
 		forget_copy(mirror);
@@ -1147,6 +1204,5 @@ void mmn_mirror_destroy(struct mmn_mirror *mirror)
 	/* Reported by remove; the callback that we are in needs the mirror. */
 	if (err == -EDEADLK)
 		return;
-	mmn_mirror_evict(mirror, 0, UINTPTR_MAX, NULL);
 	mirror_free(mirror);
 }
