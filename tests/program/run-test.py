@@ -133,6 +133,13 @@ def sqlite_with_a_big_table():
 
 
 @test
+def a_shell_that_forks_all_the_time():
+    result = same(['bash', '-c', 'for i in $(seq 60); do /bin/true; done; '
+                   'echo $i'], checked=50, changes=100)
+    expect(result.json['forked_copies'] >= 60, result.json['forked_copies'])
+
+
+@test
 def threads_that_malloc():
     same([program('churn-malloc')], checked=100, changes=50)
 
