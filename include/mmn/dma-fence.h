@@ -780,6 +780,38 @@ struct dma_fence *dma_fence_get_stub(void);
 MMN_PUBLIC
 struct dma_fence *dma_fence_allocate_private_stub(int64_t timestamp);
 
+/* Fences made of fences */
+
+/**
+ * dma_fence_is_array - is it an array, see <mmn/dma-fence-array.h>?
+ * @fence: or NULL
+ *
+ * Context: any.
+ * Return: true when it is.
+ */
+MMN_PUBLIC
+bool dma_fence_is_array(struct dma_fence *fence);
+
+/**
+ * dma_fence_is_chain - is it a node of a chain, see <mmn/dma-fence-chain.h>?
+ * @fence: or NULL
+ *
+ * Context: any.
+ * Return: true when it is.
+ */
+MMN_PUBLIC
+bool dma_fence_is_chain(struct dma_fence *fence);
+
+/**
+ * dma_fence_is_container - is it one of both?
+ * @fence: or NULL
+ *
+ * Context: any.
+ * Return: true when it is.
+ */
+MMN_PUBLIC
+bool dma_fence_is_container(struct dma_fence *fence);
+
 /* For people to look at */
 
 /**

@@ -8,7 +8,10 @@
 #include <mmn/common.h>
 #include <mmn/debug.h>
 #include <mmn/device.h>
+#include <mmn/dma-fence-array.h>
+#include <mmn/dma-fence-chain.h>
 #include <mmn/dma-fence-pool.h>
+#include <mmn/dma-fence-unwrap.h>
 #include <mmn/dma-fence.h>
 #include <mmn/inject.h>
 #include <mmn/memory.h>

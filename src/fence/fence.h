@@ -130,6 +130,17 @@ void fence_signal_dying(struct dma_fence *fence);
 /* Have the producer signal; false when it has signalled. */
 bool fence_enable(struct dma_fence *fence);
 
+/*
+ * For chains, which arm their nodes in a loop: enable without calling the op.
+ * True: the caller does what the op would, and then fence_end_enable().
+ */
+bool fence_claim_enable(struct dma_fence *fence);
+void fence_end_enable(struct dma_fence *fence);
+
+/* Add a callback without enabling; false when it has signalled. */
+bool fence_append_callback(struct dma_fence *fence, struct dma_fence_cb *cb,
+			   dma_fence_func_t func);
+
 /* Make it signalled before anybody knows it. */
 void fence_init_signaled(struct dma_fence *fence, int64_t timestamp);
 

@@ -168,9 +168,9 @@ static void run_or_queue(struct dma_fence *fence)
 static void await_enable_op(struct dma_fence *fence)
 {
 	/*
-	 * pair(fence_enabled): acquire, with the release in enable_locked().
-	 * Without it the producer may take down what its enable op is still
-	 * writing to.
+	 * pair(fence_enabled): acquire, with the release in
+	 * fence_end_enable().  Without it the producer may take down what its
+	 * enable op is still writing to.
 	 */
 	while (mmn_load_acquire(&fence->flags) & FENCE_BIT(ENABLING))
 		sched_yield();
@@ -356,30 +356,49 @@ int64_t dma_fence_timestamp(struct dma_fence *fence)
 }
 
 /*
- * Has the producer got it under way?  ENABLE_SIGNAL and ENABLING come in one
- * step: after a signal has returned, the op has returned or will not be called.
+ * ENABLE_SIGNAL and ENABLING come in one step: after a signal has returned, the
+ * enable op has returned or will not be called.
  */
-static bool enable_locked(struct dma_fence *fence)
+bool fence_claim_enable(struct dma_fence *fence)
 {
-	const struct dma_fence_ops *ops;
-	bool under_way = true;
-	unsigned long was;
+	/* relaxed, all: who gets it is decided in this word */
+	unsigned long flags = mmn_load_relaxed(&fence->flags);
+	unsigned long next;
 
-	/* relaxed: the lock orders it, SIGNALED is looked at again */
-	was = mmn_fetch_or_relaxed(&fence->flags, FENCE_BIT(ENABLE_SIGNAL) |
-							  FENCE_BIT(ENABLING));
-	ops = fence_ops(fence);
-	if (!(was & (FENCE_BIT(SIGNALED) | FENCE_BIT(ENABLE_SIGNAL))) && ops &&
-	    ops->enable_signaling) {
-		MMN_PROBE(fence_enable_signal, fence);
-		under_way = ops->enable_signaling(fence);
-	}
+	do {
+		if (flags & FENCE_BIT(ENABLE_SIGNAL))
+			return false;
+		next = flags | FENCE_BIT(ENABLE_SIGNAL);
+		if (!(flags & FENCE_BIT(SIGNALED)))
+			next |= FENCE_BIT(ENABLING);
+	} while (!mmn_cmpxchg_relaxed(&fence->flags, &flags, next));
+	return next & FENCE_BIT(ENABLING);
+}
+
+void fence_end_enable(struct dma_fence *fence)
+{
 	/*
 	 * pair(fence_enabled): release, with the acquire in await_enable_op().
 	 * Without it the producer may take down what its enable op is still
 	 * writing to.
 	 */
 	mmn_fetch_and_release(&fence->flags, ~FENCE_BIT(ENABLING));
+}
+
+/* Has the producer got it under way? */
+static bool enable_locked(struct dma_fence *fence)
+{
+	const struct dma_fence_ops *ops;
+	bool under_way = true;
+
+	if (!fence_claim_enable(fence))
+		return true;
+	ops = fence_ops(fence);
+	if (ops && ops->enable_signaling) {
+		MMN_PROBE(fence_enable_signal, fence);
+		under_way = ops->enable_signaling(fence);
+	}
+	fence_end_enable(fence);
 	return under_way;
 }
 
@@ -399,17 +418,23 @@ static bool enable_in_section(struct dma_fence *fence)
 	return under_way;
 }
 
+/* What an op signals runs its callbacks after the lock is released. */
 bool fence_enable(struct dma_fence *fence)
 {
 	bool under_way;
+	bool outer;
 
 	if (fence_flags_acquire(fence) & FENCE_BIT(ENABLE_SIGNAL))
 		return !dma_fence_test_signaled_flag(fence);
+	outer = !queue.busy;
+	queue.busy = true;
 	mmn_rcu_read_lock();
 	under_way = enable_in_section(fence);
 	mmn_rcu_read_unlock();
 	if (!under_way)
 		signal_now(fence, false);
+	if (outer)
+		work_off_queue();
 	return !dma_fence_test_signaled_flag(fence);
 }
 
@@ -434,11 +459,23 @@ static bool append_callback(struct dma_fence *fence, struct dma_fence_cb *cb)
 	return true;
 }
 
+bool fence_append_callback(struct dma_fence *fence, struct dma_fence_cb *cb,
+			   dma_fence_func_t func)
+{
+	bool added;
+
+	link_init(&cb->node);
+	cb->func = func;
+	mmn_spin_lock(&fence->list_lock);
+	added = append_callback(fence, cb);
+	mmn_spin_unlock(&fence->list_lock);
+	return added;
+}
+
 int dma_fence_add_callback(struct dma_fence *fence, struct dma_fence_cb *cb,
 			   dma_fence_func_t func)
 {
 	bool valid = fence && cb && func;
-	bool added;
 
 	mmn_bug_on(!valid, "a callback without a fence or a function");
 	if (!valid)
@@ -446,11 +483,7 @@ int dma_fence_add_callback(struct dma_fence *fence, struct dma_fence_cb *cb,
 	link_init(&cb->node);
 	if (dma_fence_test_signaled_flag(fence) || !fence_enable(fence))
 		return -ENOENT;
-	cb->func = func;
-	mmn_spin_lock(&fence->list_lock);
-	added = append_callback(fence, cb);
-	mmn_spin_unlock(&fence->list_lock);
-	return added ? 0 : -ENOENT;
+	return fence_append_callback(fence, cb, func) ? 0 : -ENOENT;
 }
 
 /* The list is locked.  Is @cb being called by another thread? */
