@@ -53,6 +53,24 @@ static int filter(unsigned int nr, unsigned int answer)
 			    SECCOMP_FILTER_FLAG_TSYNC, &program);
 }
 
+static void *last_thread(void *arg)
+{
+	(void)arg;
+	busy();
+	/* Stays in the buffer until the process ends as it should. */
+	fputs("the last thread ends the process", stdout);
+	return NULL;
+}
+
+static void leave_main(void)
+{
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, last_thread, NULL))
+		abort();
+	pthread_exit(NULL);
+}
+
 static int descriptors(void)
 {
 	int fd, count = 0;
@@ -201,6 +219,8 @@ int main(int argc, char **argv)
 		return limits();
 	if (!strcmp(what, "no-uring"))
 		return no_uring(argv + 2);
+	if (!strcmp(what, "leave-main"))
+		leave_main();
 	if (!strcmp(what, "abort"))
 		abort();
 	if (!strcmp(what, "exit-busy")) {

@@ -238,6 +238,12 @@ def a_program_may_limit_itself():
 
 
 @test
+def a_process_ends_with_its_last_thread():
+    for options in ([], ['--device', 'soft'], ['--seconds', '0']):
+        same([program('odd'), 'leave-main'], *options, checked=0)
+
+
+@test
 def a_quick_end_is_quick():
     begin = time.monotonic()
     expect(mmn([program('odd'), 'exit-busy']).returncode == 9, 'status')

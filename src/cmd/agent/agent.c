@@ -393,6 +393,8 @@ static int make_device(void)
 	if (ret)
 		return ret;
 out:
+	/* Either kind has one thread of its own. */
+	threads_leave_out(1);
 	set_text(slot->device, sizeof(slot->device), agent.device->ops->name);
 	return 0;
 }
@@ -415,6 +417,8 @@ static int make_thread(void)
 	ret = pthread_create(&thread, &attr, policy_main, NULL);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	pthread_attr_destroy(&attr);
+	if (!ret)
+		threads_leave_out(1);
 	return -ret;
 }
 
@@ -432,6 +436,7 @@ static void follow(void)
 	}
 	mmn_debug_set_handler(note_misuse);
 	own_before();
+	threads_find();
 	arm_break();
 	/* All that the mirrors will need, so that no more is mapped later. */
 	if (mmn_callback_reserve(ARENA_BYTES)) {

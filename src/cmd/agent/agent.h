@@ -78,6 +78,11 @@ extern struct agent agent;
 extern __thread bool in_agent __attribute__((tls_model("initial-exec")));
 extern __thread bool met_mirror __attribute__((tls_model("initial-exec")));
 
+/* threads.c: libc's count of the threads that keep the process alive. */
+void threads_find(void);
+void threads_leave_out(unsigned int nr);
+void threads_put_back(unsigned int nr);
+
 /* policy.c: the thread; its argument is not used. */
 bool agent_must_stop(void);
 void *policy_main(void *arg);

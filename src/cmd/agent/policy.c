@@ -235,6 +235,15 @@ static void turn(struct policy *policy)
 	policy->turn++;
 }
 
+static void destroy_device(void)
+{
+	if (!agent.device)
+		return;
+	threads_put_back(1);
+	mmn_device_destroy(agent.device);
+	agent.device = NULL;
+}
+
 /* Give everything back: nothing is mirrored after this. */
 static void let_go(void)
 {
@@ -247,7 +256,7 @@ static void let_go(void)
 		if (windows[i].mirror)
 			window_drop(&windows[i]);
 	play_close();
-	mmn_device_destroy(agent.device);
+	destroy_device();
 	agent.slot->pinned = 0;
 }
 
@@ -324,8 +333,9 @@ void *policy_main(void *arg)
 		set_text(agent.slot->reason, sizeof(agent.slot->reason),
 			 "no descriptor table or no /proc of its own");
 		agent.slot->state = SLOT_NOT_FOLLOWED;
-		mmn_device_destroy(agent.device);
+		destroy_device();
 		tell(2);
+		threads_put_back(1);
 		return NULL;
 	}
 	if (agent.device)
@@ -335,6 +345,7 @@ void *policy_main(void *arg)
 	while (!agent_must_stop()) {
 		if (must_withdraw()) {
 			be_silent(true);
+			threads_put_back(1);
 			return NULL;
 		}
 		turn(&policy);
@@ -348,5 +359,6 @@ void *policy_main(void *arg)
 		raw_wait(&agent.silence, 0, 50000000);
 	}
 	be_silent(false);
+	threads_put_back(1);
 	return NULL;
 }
