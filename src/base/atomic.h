@@ -53,6 +53,7 @@
 #define mmn_fetch_or_relaxed(p, v) __atomic_fetch_or((p), (v), __ATOMIC_RELAXED)
 #define mmn_fetch_or_acquire(p, v) __atomic_fetch_or((p), (v), __ATOMIC_ACQUIRE)
 #define mmn_fetch_or_release(p, v) __atomic_fetch_or((p), (v), __ATOMIC_RELEASE)
+#define mmn_fetch_or_acq_rel(p, v) __atomic_fetch_or((p), (v), __ATOMIC_ACQ_REL)
 #define mmn_fetch_and_relaxed(p, v) \
 	__atomic_fetch_and((p), (v), __ATOMIC_RELAXED)
 #define mmn_fetch_and_release(p, v) \

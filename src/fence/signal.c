@@ -52,11 +52,15 @@ static bool mark_signaled(struct dma_fence *fence, int64_t timestamp,
 
 	/*
 	 * pair(fence_signal): release, with the acquire in
-	 * fence_flags_acquire() and append_callback().  Without it
-	 * somebody who sees the fence signalled reads the error, or the data
-	 * that the device was to write, from before.
+	 * fence_flags_acquire() and append_callback().  Without it somebody
+	 * who sees the fence signalled reads the error, or the data that the
+	 * device was to write, from before.
+	 *
+	 * pair(fence_enabled): acquire, with the release in
+	 * fence_end_enable().  Without it the producer may take down what its
+	 * enable op, which has just returned, was writing to.
 	 */
-	was = mmn_fetch_or_release(&fence->flags, FENCE_BIT(SIGNALED));
+	was = mmn_fetch_or_acq_rel(&fence->flags, FENCE_BIT(SIGNALED));
 	if (was & FENCE_BIT(SIGNALED))
 		return false;
 	/*
@@ -193,26 +197,44 @@ static bool signal_fence(struct dma_fence *fence, int64_t timestamp,
 	return true;
 }
 
+/* Somebody else has; that is over only when the enable op is, too. */
+static bool was_signaled(struct dma_fence *fence, bool locked)
+{
+	unsigned long flags = fence_flags_acquire(fence);
+
+	if (!(flags & FENCE_BIT(SIGNALED)))
+		return false;
+	if (unlikely(flags & FENCE_BIT(ENABLING)) && !locked)
+		await_enable_op(fence);
+	return true;
+}
+
 static int signal_now(struct dma_fence *fence, bool locked)
 {
 	bool cookie;
 	bool done;
 
 	mmn_bug_on(!fence, "NULL is signalled");
-	if (!fence || dma_fence_test_signaled_flag(fence))
+	if (!fence || was_signaled(fence, locked))
 		return -EINVAL;
 	cookie = dma_fence_begin_signalling();
 	done = signal_fence(fence, (int64_t)mmn_now_ns(), locked);
 	dma_fence_end_signalling(cookie);
-	return done ? 0 : -EINVAL;
+	if (done)
+		return 0;
+	was_signaled(fence, locked);
+	return -EINVAL;
 }
 
 static int signal_at(struct dma_fence *fence, int64_t timestamp, bool locked)
 {
 	mmn_bug_on(!fence, "NULL is signalled");
-	if (!fence || dma_fence_test_signaled_flag(fence))
+	if (!fence || was_signaled(fence, locked))
 		return -EINVAL;
-	return signal_fence(fence, timestamp, locked) ? 0 : -EINVAL;
+	if (signal_fence(fence, timestamp, locked))
+		return 0;
+	was_signaled(fence, locked);
+	return -EINVAL;
 }
 
 int dma_fence_signal(struct dma_fence *fence)
@@ -378,8 +400,8 @@ bool fence_claim_enable(struct dma_fence *fence)
 void fence_end_enable(struct dma_fence *fence)
 {
 	/*
-	 * pair(fence_enabled): release, with the acquire in await_enable_op().
-	 * Without it the producer may take down what its enable op is still
+	 * pair(fence_enabled): release, with the acquire in await_enable_op()
+	 * and mark_signaled().  Without it the producer may take down what its enable op is still
 	 * writing to.
 	 */
 	mmn_fetch_and_release(&fence->flags, ~FENCE_BIT(ENABLING));
