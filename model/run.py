@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Run model/notifier.c through GenMC and compare with the verdicts expected.
+"""Run a protocol through GenMC and compare with the verdicts expected.
 
-usage: run.py [--genmc PATH] [--model rc11|imm|tso|sc]...
+usage: run.py [--genmc PATH] [--model rc11|imm|tso|sc]... [notifier|fence]
 
 GenMC (https://github.com/MPI-SWS/genmc) is not a Debian package, so this is a
 tool for whoever changes the protocol, not a part of the test suite.
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-SCENARIOS = {
+NOTIFIER = {
     1: 'insert A, then a fault, against one change',
     2: 'a fault against one change, A inserted',
     3: 'insert A and a fault against two changes that share the slot',
@@ -33,7 +33,7 @@ RLX, ACQ, REL = ('memory_order_' + order
                  for order in ('relaxed', 'acquire', 'release'))
 ARQ = 'memory_order_acq_rel'
 # what is changed, how, in which scenario it must show (None: in none)
-CHANGED = [
+NOTIFIER_CHANGED = [
     ('claim_slot(): acq_rel', {'O_CLAIM': ARQ}, 1),
     ('hull_overlaps(): acquire', {'O_HULL': ACQ}, 1),
     ('set_hull(): release', {'O_SETHULL': REL}, 1),
@@ -70,10 +70,56 @@ CHANGED = [
     ('a reader sleeps without setting the bit', {'BUG': 14}, 9),
 ]
 
+FENCE = {
+    1: 'a callback is added while the fence signals',
+    2: 'a callback is removed and freed meanwhile',
+    3: 'somebody goes to sleep while the fence signals',
+    4: 'the enable op, and the producer who signals and leaves',
+    5: 'two signal, and ask for the time',
+    6: 'the flag, and the data of the device',
+    7: 'a safe reference to recycled memory',
+    8: 'a look at a pending fence in a slot, recycled as one that signals',
+    9: 'a look at a signalled fence in a slot, recycled as a pending one',
+    10: 'a fence is put into a slot and found there',
+    11: 'two put their references, one frees',
+    12: 'the last member signals the array, or the last of two the node',
+}
+FENCE_CHANGED = [
+    ('mark_signaled(): acquire only', {'O_SIGNAL': ACQ}, 6),
+    ('mark_signaled(): release only', {'O_SIGNAL': REL}, 4),
+    ('fence_flags_acquire(): relaxed', {'O_TEST': RLX}, 6),
+    ('append_callback(): relaxed', {'O_APPEND': RLX}, 1),
+    ('mark_signaled(), the time: relaxed', {'O_TIME': RLX}, 5),
+    ('dma_fence_timestamp(): relaxed', {'O_GETTIME': RLX}, 5),
+    ('fence_end_enable(): relaxed', {'O_ENDENABLE': RLX}, 4),
+    ('await_enable_op(): relaxed', {'O_AWAIT': RLX}, 4),
+    ('dma_fence_put(): release only', {'O_PUT': REL}, 11),
+    ('dma_fence_put(): acquire only', {'O_PUT': ACQ}, 11),
+    ('dma_fence_get_rcu(): relaxed', {'O_GET': RLX}, 7),
+    ('fence_init(), reference count: relaxed', {'O_BIRTH': RLX}, 7),
+    ('fence_init(), flags: relaxed', {'O_REBIRTH': RLX}, 9),
+    ('test_slot(), flags: relaxed', {'O_LOOK': RLX}, 9),
+    ('dma_fence_slot_set(): relaxed', {'O_SLOTSET': RLX}, 10),
+    ('get_from_slot(): relaxed', {'O_SLOTGET': RLX}, 10),
+    ('drop_pending(): release only', {'O_PENDING': REL}, 12),
+    ('drop_pending(): acquire only', {'O_PENDING': ACQ}, 12),
+    ('a callback is added by test, then set', {'BUG': 1}, 1),
+    ('a sleeper does not set his bit', {'BUG': 2}, 3),
+    ('a running callback is not told', {'BUG': 3}, 2),
+    ('a signal does not wait for the enable op', {'BUG': 4}, 4),
+    ('the enable op does not say that it runs', {'BUG': 5}, 4),
+    ('a reference is not compared with the slot', {'BUG': 6}, 7),
+    ('a look is not compared with the slot', {'BUG': 7}, 8),
+]
+MODELS = {
+    'notifier': (NOTIFIER, NOTIFIER_CHANGED),
+    'fence': (FENCE, FENCE_CHANGED),
+}
 
-def verdict(genmc, model, scenario, defines):
-    source = pathlib.Path(__file__).with_name('notifier.c')
-    flags = [f'-D{name}={value}' for name, value in defines.items()]
+
+def verdict(genmc, name, model, scenario, defines):
+    source = pathlib.Path(__file__).with_name(f'{name}.c')
+    flags = [f'-D{key}={value}' for key, value in defines.items()]
     began = time.monotonic()
     run = subprocess.run(
         [genmc, f'--{model}', '--disable-estimation', '--',
@@ -91,12 +137,12 @@ def verdict(genmc, model, scenario, defines):
     sys.exit(f'genmc did not run:\n{text}')
 
 
-def first_failure(genmc, model, defines, wanted):
-    order = [wanted] if wanted else list(SCENARIOS)
+def first_failure(genmc, name, model, defines, wanted):
+    order = [wanted] if wanted else list(MODELS[name][0])
     for scenario in order:
         if wanted is None and scenario in (8, 10):
             continue
-        result, _, _ = verdict(genmc, model, scenario, defines)
+        result, _, _ = verdict(genmc, name, model, scenario, defines)
         if result != 'verified':
             return scenario, result
     return None, 'verified'
@@ -106,20 +152,23 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument('--genmc', default=shutil.which('genmc') or 'genmc')
     parser.add_argument('--model', action='append')
+    parser.add_argument('name', nargs='?', default='notifier',
+                        choices=sorted(MODELS))
     args = parser.parse_args()
+    scenarios, changed = MODELS[args.name]
     models = args.model or ['rc11']
     wrong = 0
     for model in models:
-        for scenario, text in SCENARIOS.items():
-            result, explored, seconds = verdict(args.genmc, model, scenario,
-                                                {})
+        for scenario, text in scenarios.items():
+            result, explored, seconds = verdict(args.genmc, args.name,
+                                                model, scenario, {})
             wrong += result != 'verified'
             print(f'| {scenario} | {text} | {model} | {result} | {explored} '
                   f'| {seconds:.1f} |', flush=True)
     for model in models:
-        for text, defines, wanted in CHANGED:
-            scenario, result = first_failure(args.genmc, model, defines,
-                                             wanted)
+        for text, defines, wanted in changed:
+            scenario, result = first_failure(args.genmc, args.name, model,
+                                             defines, wanted)
             # the other models have no data races, or hide the orders
             if model == 'rc11':
                 wrong += (result == 'verified') != (wanted is None)
