@@ -2,9 +2,11 @@
 /*
  * What a fence costs when nobody waits for it, against what cannot be saved: one
  * reference pair and one look at the clock.  What a look at it costs, against
- * doing it with a reference.  What waking costs, against a bare futex.
+ * doing it with a reference.  What waking costs, against a bare futex.  Whether a
+ * chain minds the order of its signals.
  */
 #include <linux/futex.h>
+#include <mmn/dma-fence-chain.h>
 #include <mmn/dma-fence.h>
 #include <pthread.h>
 #include <sys/syscall.h>
@@ -215,6 +217,62 @@ static void look_64_times(void *arg, uint64_t n)
 			bench_use(dma_fence_test_signaled_flag(arg));
 }
 
+/* The same by two threads at once. */
+struct crowd {
+	void (*run)(void *arg, uint64_t n);
+	void *arg;
+	uint64_t n;
+};
+
+static void *run_beside(void *arg)
+{
+	struct crowd *crowd = arg;
+
+	crowd->run(crowd->arg, crowd->n);
+	return NULL;
+}
+
+static void run_twice(void *arg, uint64_t n)
+{
+	struct crowd *crowd = arg;
+	pthread_t thread;
+
+	crowd->n = n;
+	pthread_create(&thread, NULL, run_beside, crowd);
+	crowd->run(crowd->arg, n);
+	pthread_join(thread, NULL);
+}
+
+enum { NR_LINKS = 4096 };
+
+/* Make a chain, wait at each node, signal all: in one order or the other. */
+static void signal_chain(void *arg, uint64_t n)
+{
+	static struct dma_fence fences[NR_LINKS];
+	static struct dma_fence_cb cbs[NR_LINKS];
+	const bool *newest_first = arg;
+	uint64_t i, k;
+
+	for (i = 0; i < n; i++) {
+		struct dma_fence *last = NULL;
+
+		for (k = 0; k < NR_LINKS; k++) {
+			struct dma_fence_chain *chain = dma_fence_chain_alloc();
+
+			dma_fence_init(&fences[k], &ops, NULL, 1, k);
+			dma_fence_chain_init(chain, last, &fences[k], k + 1);
+			last = &chain->base;
+			bench_use(dma_fence_add_callback(last, &cbs[k],
+							 callback));
+		}
+		for (k = 0; k < NR_LINKS; k++)
+			dma_fence_signal(
+				&fences[*newest_first ? NR_LINKS - 1 - k : k]);
+		dma_fence_put(last);
+		dma_fence_barrier();
+	}
+}
+
 int main(int argc, char **argv)
 {
 	unsigned int ms = bench_begin("fence", argc, argv);
@@ -231,6 +289,18 @@ int main(int argc, char **argv)
 	bench_line("look under RCU", bench_measure(look, &fence, ms),
 		   "look with a reference",
 		   bench_measure(look_with_reference, &fence, ms));
+	bench_line(
+		"look under RCU, two threads",
+		bench_measure(run_twice, &(struct crowd){ look, &fence, 0 },
+			      ms),
+		"look with a reference, two threads",
+		bench_measure(run_twice,
+			      &(struct crowd){ look_with_reference, &fence, 0 },
+			      ms));
+	bench_line("chain of 4096, newest first",
+		   bench_measure(signal_chain, &(bool){ true }, ms),
+		   "oldest first",
+		   bench_measure(signal_chain, &(bool){ false }, ms));
 	bench_line("wait any of 64, last one done",
 		   bench_measure(poll_64_signaled_last, &fence, ms), "64 looks",
 		   bench_measure(look_64_times, &fence, ms));

@@ -55,6 +55,8 @@ void fence_init(struct dma_fence *fence, const struct dma_fence_ops *ops,
 		flags |= FENCE_BIT(SEQNO64);
 	if (ops->release || ops->wait)
 		flags |= FENCE_BIT(KEEP_OPS);
+	if (ops->enable_signaling)
+		flags |= FENCE_BIT(ENABLE_OP);
 	if (!lock) {
 		mmn_spin_init(&fence->inline_lock);
 		lock = &fence->inline_lock;

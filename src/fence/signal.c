@@ -441,14 +441,11 @@ static bool enable_in_section(struct dma_fence *fence)
 }
 
 /* What an op signals runs its callbacks after the lock is released. */
-bool fence_enable(struct dma_fence *fence)
+static bool enable_by_op(struct dma_fence *fence)
 {
+	bool outer = !queue.busy;
 	bool under_way;
-	bool outer;
 
-	if (fence_flags_acquire(fence) & FENCE_BIT(ENABLE_SIGNAL))
-		return !dma_fence_test_signaled_flag(fence);
-	outer = !queue.busy;
 	queue.busy = true;
 	mmn_rcu_read_lock();
 	under_way = enable_in_section(fence);
@@ -458,6 +455,19 @@ bool fence_enable(struct dma_fence *fence)
 	if (outer)
 		work_off_queue();
 	return !dma_fence_test_signaled_flag(fence);
+}
+
+bool fence_enable(struct dma_fence *fence)
+{
+	unsigned long flags = fence_flags_acquire(fence);
+
+	if (flags & FENCE_BIT(ENABLE_SIGNAL))
+		return !(flags & FENCE_BIT(SIGNALED));
+	if (flags & FENCE_BIT(ENABLE_OP))
+		return enable_by_op(fence);
+	/* relaxed: nobody is called, and nobody else looks at it */
+	mmn_fetch_or_relaxed(&fence->flags, FENCE_BIT(ENABLE_SIGNAL));
+	return !(flags & FENCE_BIT(SIGNALED));
 }
 
 void dma_fence_enable_sw_signaling(struct dma_fence *fence)

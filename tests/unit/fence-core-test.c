@@ -307,6 +307,53 @@ TEST(enabling_happens_once)
 	pthread_barrier_destroy(&start);
 }
 
+static bool op_is_running, op_has_returned;
+
+static bool enable_slowly(struct dma_fence *fence)
+{
+	struct timespec some = { 0, 5000000 };
+
+	__atomic_store_n(&op_is_running, true, __ATOMIC_SEQ_CST);
+	nanosleep(&some, NULL);
+	/* No order of its own: the signal has to see it. */
+	op_has_returned = true;
+	return true;
+}
+
+static const struct dma_fence_ops slow_ops = {
+	.get_driver_name = name,
+	.get_timeline_name = name,
+	.enable_signaling = enable_slowly,
+	.release = release,
+};
+
+static void *enable_raced(void *arg)
+{
+	dma_fence_enable_sw_signaling(&raced);
+	return NULL;
+}
+
+TEST(a_signal_outlasts_the_enable_op)
+{
+	pthread_t thread;
+	int twice;
+
+	for (twice = 0; twice < 2; twice++) {
+		op_is_running = false;
+		op_has_returned = false;
+		dma_fence_init(&raced, &slow_ops, NULL, 1, 1);
+		pthread_create(&thread, NULL, enable_raced, NULL);
+		while (!__atomic_load_n(&op_is_running, __ATOMIC_SEQ_CST))
+			sched_yield();
+		/* Also when somebody else was first, who need not wait. */
+		if (twice)
+			dma_fence_signal_locked(&raced);
+		t_err(dma_fence_signal(&raced), twice ? -EINVAL : 0);
+		t_ok(op_has_returned);
+		pthread_join(thread, NULL);
+	}
+}
+
 /* 11 */
 TEST(after_the_signal_nothing_is_enabled)
 {
