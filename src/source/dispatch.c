@@ -737,7 +737,8 @@ uint32_t mmn_intercept_dispatch(struct mmn_regs *regs)
 	maps = op.nr == SYS_mmap && mmn_load_relaxed(&shared.wants_maps);
 	op.maps_code = maps && mmn_classify_maps_code(op.nr, regs->args);
 	if (!op.is_change &&
-	    !(maps && (op.maps_code || mmn_load_relaxed(&shared.wants_maps) > 1)))
+	    !(maps &&
+	      (op.maps_code || mmn_load_relaxed(&shared.wants_maps) > 1)))
 		return MMN_VERDICT_PASS;
 
 	op.self = (uintptr_t)&op;
@@ -850,6 +851,7 @@ void mmn_dispatch_get_stats(struct mmn_intercept_stats *stats)
 				mmn_load_relaxed(&shared.stripe[i].left[call]);
 		stats->hits += mmn_load_relaxed(&shared.stripe[i].hits);
 		stats->whole += mmn_load_relaxed(&shared.stripe[i].whole);
-		stats->abandoned += mmn_load_relaxed(&shared.stripe[i].abandoned);
+		stats->abandoned +=
+			mmn_load_relaxed(&shared.stripe[i].abandoned);
 	}
 }
