@@ -259,14 +259,17 @@ static void changes(const struct page *page, const struct area_slot *sum)
 					 count(sum->calls[i]).text);
 	}
 	row(page, "changes seen", count(nr_changes(sum)).text, "%s", list);
-	row(page, "  met the mirror", count(sum->hits).text,
-	    sum->hits ? "the device let go of %s pages first" : "",
-	    count(sum->torn_pages).text);
-	if (sum->hits)
+	if (sum->hits) {
+		row(page, "  met the mirror", count(sum->hits).text,
+		    "the device let go of %s pages first",
+		    count(sum->torn_pages).text);
 		row(page, "  held up for", duration(latency(sum, 500)).text,
 		    "median; 99 %% within %s, longest %s",
 		    duration(latency(sum, 990)).text,
 		    duration(sum->latency_max).text);
+	} else {
+		row(page, "  met the mirror", "0", "%s", "");
+	}
 	row(page, "collisions retried", count(sum->collisions).text,
 	    "entries thrown away: memory changed meanwhile");
 }

@@ -200,8 +200,8 @@ static void change(unsigned int place)
 		break;
 	case 1:
 		/* Never a hole: another thread's mapping could come there. */
-		mmap(addr, page_bytes(), PROT_NONE,
-		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+		(void)mmap(addr, page_bytes(), PROT_NONE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 		break;
 	case 2:
 		madvise(addr, page_bytes(), MADV_DONTNEED);
