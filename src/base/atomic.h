@@ -29,6 +29,8 @@
  */
 #define mmn_load_seq_cst(p) __atomic_load_n((p), __ATOMIC_SEQ_CST)
 #define mmn_store_seq_cst(p, v) __atomic_store_n((p), (v), __ATOMIC_SEQ_CST)
+#define mmn_fetch_add_seq_cst(p, v) \
+	__atomic_fetch_add((p), (v), __ATOMIC_SEQ_CST)
 #define mmn_cmpxchg_seq_cst(p, expected, v)                                    \
 	__atomic_compare_exchange_n((p), (expected), (v), 0, __ATOMIC_SEQ_CST, \
 				    __ATOMIC_RELAXED)

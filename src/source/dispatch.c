@@ -69,8 +69,8 @@
  * D1  in all stripes together, entered - sum(left) is the number of calls that
  *     are between enter() and leave().
  *
- * Members are only added to, with relaxed order: mmn_dispatch_off() gets its
- * order from the barrier there, everybody else wants statistics.
+ * Members are only added to.  @entered and @left have the order that
+ * mmn_dispatch_off() needs, the others are statistics.
  */
 struct stripe {
 	uint64_t entered;
@@ -198,8 +198,12 @@ static struct stripe *own_stripe(void)
  */
 static const struct mmn_source *enter(struct stripe *stripe)
 {
-	/* relaxed: orders by being a locked instruction */
-	mmn_fetch_add_relaxed(&stripe->entered, 1);
+	/*
+	 * pair(source_entered): the caller's store, with the loads in
+	 * count_inside().  Without it the count is read before the add and the
+	 * state is freed under the call.
+	 */
+	mmn_fetch_add_seq_cst(&stripe->entered, 1);
 	/*
 	 * pair(source_off): the caller's load, with the stores in
 	 * mmn_dispatch_on() and mmn_dispatch_off().  Without it the load is
@@ -803,8 +807,12 @@ static uint64_t count_inside(void)
 			 */
 			left += mmn_load_acquire(&shared.stripe[i].left[what]);
 	for (i = 0; i < NR_STRIPES; i++)
-		/* relaxed: ordered by the store in mmn_dispatch_off() */
-		entered += mmn_load_relaxed(&shared.stripe[i].entered);
+		/*
+		 * pair(source_entered): the switch's loads, with the add in
+		 * enter().  Without it they are satisfied before the switch is
+		 * off, and miss a call that saw it on.
+		 */
+		entered += mmn_load_seq_cst(&shared.stripe[i].entered);
 	return entered - left;
 }
 

@@ -479,7 +479,7 @@ void mmn_intercept_follow(uintptr_t start, uintptr_t last, int fd,
 	char name[128];
 	struct mmn_image image;
 	struct view view;
-	uintptr_t first, end;
+	uintptr_t first = 0, end = 0;
 	uint32_t mode;
 
 	if (fd < 0)
