@@ -209,6 +209,9 @@ void fence_complete_release(struct dma_fence *fence)
 {
 	const struct dma_fence_ops *ops = fence_ops(fence);
 
+	mmn_bug_on(fence->stage.live.run,
+		   "a callback drops the last reference to its own fence");
+	mmn_check(!link_is_queued(&fence->stage.live.cb_list));
 	MMN_PROBE(fence_destroy, fence);
 	if (ops && ops->release)
 		ops->release(fence);

@@ -436,6 +436,19 @@ TEST(a_callback_may_drop_the_last_reference_to_another)
 	t_eq(nr_released, 1);
 }
 
+TEST(a_callback_that_drops_its_own_fence_is_reported)
+{
+	struct dropper dropper;
+	struct dma_fence fence;
+
+	dma_fence_init(&fence, &kept_ops, NULL, 1, 1);
+	dropper.victim = &fence;
+	t_err(dma_fence_add_callback(&fence, &dropper.cb, drop), 0);
+	t_bug_expected("its own fence");
+	t_err(dma_fence_signal(&fence), 0);
+	t_eq(nr_released, 1);
+}
+
 /* 14, 15 */
 struct raced_cb {
 	struct dma_fence_cb cb;
