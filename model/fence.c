@@ -78,12 +78,18 @@ void __VERIFIER_assume(_Bool);
 #define rlx memory_order_relaxed
 #define ld(x, o) atomic_load_explicit(&(x), o)
 #define st(x, v, o) atomic_store_explicit(&(x), v, o)
-#define or(x, v, o) atomic_fetch_or_explicit(&(x), v, o)
+#define fetch_or(x, v, o) atomic_fetch_or_explicit(&(x), v, o)
 #define cas(x, pe, v, o) \
 	atomic_compare_exchange_strong_explicit(&(x), pe, v, o, rlx)
 
-enum { SIGNALED = 1, TIMESTAMP = 2, ENABLE = 4, CALLBACK = 8, SLEEPER = 16,
-       ENABLING = 32 };
+enum {
+	SIGNALED = 1,
+	TIMESTAMP = 2,
+	ENABLE = 4,
+	CALLBACK = 8,
+	SLEEPER = 16,
+	ENABLING = 32
+};
 enum { MINE = 10, FOREIGN = 20 };
 
 static pthread_mutex_t list_lock;
@@ -119,12 +125,12 @@ static void run_callbacks(void)
 
 static void signal_fence(int at)
 {
-	int was = or(flags, SIGNALED, O_SIGNAL);
+	int was = fetch_or(flags, SIGNALED, O_SIGNAL);
 
 	if (was & SIGNALED)
 		return;
 	timestamp = at;
-	or(flags, TIMESTAMP, O_TIME);
+	fetch_or(flags, TIMESTAMP, O_TIME);
 	if (was & SLEEPER)
 		st(woke, 1, rlx);
 	if ((was & ENABLING) && BUG != 4)
@@ -139,12 +145,12 @@ static int add_callback(void)
 	int was, added;
 
 	pthread_mutex_lock(&list_lock);
-	was = BUG == 1 ? ld(flags, rlx) : or(flags, CALLBACK, O_APPEND);
+	was = BUG == 1 ? ld(flags, rlx) : fetch_or(flags, CALLBACK, O_APPEND);
 	added = !(was & SIGNALED);
 	if (added)
 		queued = 1;
 	if (BUG == 1)
-		or(flags, CALLBACK, O_APPEND);
+		fetch_or(flags, CALLBACK, O_APPEND);
 	pthread_mutex_unlock(&list_lock);
 	return added;
 }
@@ -192,6 +198,14 @@ static void get_timestamp(void)
 }
 
 /* Life and death.  The fence's memory is used again at once. */
+static void remove_and_free(void)
+{
+	if (!add_callback())
+		return;
+	remove_callback();
+	freed = 1;
+}
+
 static void put(int reborn)
 {
 	if (atomic_fetch_sub_explicit(&refcount, 1, O_PUT) != 1 || !reborn)
@@ -201,7 +215,7 @@ static void put(int reborn)
 	st(refcount, 1, O_BIRTH);
 	/* the stranger signals, or stays pending */
 	if (SCENARIO != 9)
-		or(flags, SIGNALED, O_SIGNAL);
+		fetch_or(flags, SIGNALED, O_SIGNAL);
 }
 
 static void get_rcu_safe(void)
@@ -304,7 +318,7 @@ THREAD(t1, produce())
 THREAD(t2, was_added = add_callback(); if (!was_added) assert(data == 1))
 #elif SCENARIO == 2 /* a callback is removed and freed meanwhile */
 THREAD(t1, produce())
-THREAD(t2, if (add_callback()) { remove_callback(); freed = 1; })
+THREAD(t2, remove_and_free())
 #elif SCENARIO == 3 /* somebody goes to sleep */
 THREAD(t1, produce())
 THREAD(t2, sleep_on_flags())
@@ -323,13 +337,13 @@ THREAD(t2, get_rcu_safe())
 #elif SCENARIO == 8 || SCENARIO == 9 /* a look without a reference */
 THREAD(t1, replace())
 THREAD(t2, test_slot())
-#elif SCENARIO == 10 /* a fence is put into a slot */
+#elif SCENARIO == 10		     /* a fence is put into a slot */
 THREAD(t1, publish())
 THREAD(t2, read_published())
-#elif SCENARIO == 11 /* two put, one frees */
+#elif SCENARIO == 11		     /* two put, one frees */
 THREAD(t1, use_and_put(0))
 THREAD(t2, use_and_put(1))
-#elif SCENARIO == 12 /* the last member signals the array */
+#elif SCENARIO == 12		     /* the last member signals the array */
 THREAD(t1, member(0))
 THREAD(t2, member(1))
 #endif
