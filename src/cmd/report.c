@@ -415,7 +415,8 @@ static void verdict(const struct page *page, const struct report *report,
 	char how[128] = "";
 
 	if (sum->checked_frames && sum->checked_contents)
-		snprintf(how, sizeof(how), "%s by page frame, %s by contents",
+		snprintf(how, sizeof(how),
+			 "by frame %s, by contents %s (some by both)",
 			 count(sum->checked_frames).text,
 			 count(sum->checked_contents).text);
 	else if (sum->checked)
