@@ -589,6 +589,64 @@ TEST(the_table_can_be_used_while_a_change_waits_for_the_device)
 	tear_down_all(&x);
 }
 
+/* Somebody who takes entries out and waits for the device. */
+struct taker {
+	struct fixture *x;
+	bool by_change;
+};
+
+static void *take_and_wait(void *arg)
+{
+	struct taker *taker = arg;
+	struct mmn_invalidate_desc desc;
+	struct fixture *x = taker->x;
+
+	if (!taker->by_change) {
+		mmn_mirror_evict(x->mirror, (uintptr_t)x->base,
+				 last_of(x->base, 4), NULL);
+		return NULL;
+	}
+	change_begin(&desc, x->state, MMN_EVENT_CLEAR, x->base, 1);
+	change_end(&desc);
+	return NULL;
+}
+
+static void meet_entries_that_are_leaving(bool by_change)
+{
+	struct mmn_mirror_config config = { .run_pages = 4 };
+	struct mmn_invalidate_desc desc;
+	struct waited_transfer w;
+	struct taker taker;
+	struct fixture x;
+	pthread_t thread;
+	char got;
+
+	set_up_with(&x, map_private(4), 4, &config, 200 * MS);
+	fill_all(&x, 0, 4);
+	taker = (struct taker){ .x = &x, .by_change = by_change };
+	waited_init(&w, READ, &got, 1);
+	t_err(mmn_mirror_submit(x.mirror, (uintptr_t)x.base, &w.transfer), 0);
+	t_eq(pthread_create(&thread, NULL, take_and_wait, &taker), 0);
+	while (is_mirrored(&x, 0))
+		usleep(100);
+	/* Nothing is mirrored any more, and still the device reads. */
+	change_begin(&desc, x.state, MMN_EVENT_UNMAP, x.base, 1);
+	t_ok(atomic_load(&w.done));
+	change_end(&desc);
+	pthread_join(thread, NULL);
+	tear_down_all(&x);
+}
+
+TEST(a_change_waits_for_what_another_change_takes_down)
+{
+	meet_entries_that_are_leaving(true);
+}
+
+TEST(a_change_waits_for_what_an_eviction_takes_down)
+{
+	meet_entries_that_are_leaving(false);
+}
+
 TEST(a_change_that_may_not_block_is_refused_when_entries_are_in_its_way)
 {
 	struct mmn_invalidate_desc desc;
