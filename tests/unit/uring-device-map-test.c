@@ -340,6 +340,13 @@ TEST(no_descriptors_left_is_a_clear_error)
 	limit(RLIMIT_NOFILE, RLIM_INFINITY);
 }
 
+TEST(no_descriptors_left_in_the_system_is_a_clear_error)
+{
+	mmn_device_destroy(new_device(NULL));
+	answer_syscall(SYS_pipe2, ENFILE);
+	t_err(create(NULL), -ENFILE);
+}
+
 TEST(no_threads_left_is_a_clear_error)
 {
 	mmn_device_destroy(new_device(NULL));

@@ -6,18 +6,16 @@
  */
 #include <mmn/uring-device.h>
 
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/compiler.h"
 #include "t/tap.h"
+#include "unit/answer-syscall.h"
 
 #define PAGE ((size_t)4096)
 
@@ -167,34 +165,6 @@ static inline long status_kb(const char *key)
 			kb = strtol(line + strlen(key), NULL, 10);
 	fclose(file);
 	return kb;
-}
-
-/*
- * From here on the kernel answers system call @nr with @error; @second is the
- * second argument that it must have, or -1.
- */
-static inline void answer_syscall_with(long nr, long second, int error)
-{
-	struct sock_filter filter[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
-			 offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)nr, 0, 3),
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
-			 offsetof(struct seccomp_data, args[1])),
-		BPF_JUMP(BPF_JMP | (second < 0 ? BPF_JGE : BPF_JEQ) | BPF_K,
-			 second < 0 ? 0 : (uint32_t)second, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (uint32_t)error),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog program = { 6, filter };
-
-	t_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-	t_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
-}
-
-static inline void answer_syscall(long nr, int error)
-{
-	answer_syscall_with(nr, -1, error);
 }
 
 #endif
