@@ -221,7 +221,8 @@ struct mmn_soft_config {
  *
  * Context: may sleep; not from callbacks.
  * Return: 0; -EINVAL, -E2BIG (@config); -ENOMEM; -EAGAIN (no thread to be
- * had); what unshare(CLONE_FILES) gave (-EPERM, -ENOMEM).
+ * had); -ENOSPC, -EDQUOT (no pipe to be had); what unshare(CLONE_FILES) gave
+ * (-EPERM, -ENOMEM); -EMFILE and the others of mmn_pages_open().
  */
 MMN_PUBLIC
 MMN_MUST_CHECK int mmn_soft_device_create(const struct mmn_soft_config *config,

@@ -68,7 +68,7 @@ struct mmn_pages_config {
  * Return: 0; -EINVAL, -E2BIG (@config); -ENOMEM; -ENOTSUP (no way to fault
  * pages in: neither MADV_POPULATE nor process_vm_readv()); what opening
  * /proc/thread-self/pagemap or maps gave (-ENOENT without /proc, -EMFILE,
- * -EACCES).
+ * -EACCES); -EIO (pagemap does not know the object's own page).
  */
 MMN_PUBLIC
 MMN_MUST_CHECK int mmn_pages_open(const struct mmn_pages_config *config,

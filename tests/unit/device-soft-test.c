@@ -4,10 +4,15 @@
  * devices share check their arguments.
  */
 #include <dirent.h>
+#include <grp.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 
+#include <mmn/inject.h>
+
+#include "unit/answer-syscall.h"
 #include "unit/mirror-help.h"
 
 #define READ MMN_DEVICE_READ
@@ -566,4 +571,136 @@ TEST(no_room_for_a_map_is_an_error_and_leaves_nothing)
 	unmap(m);
 	munmap(p, 64 * 40 * page());
 	mmn_device_destroy(device);
+}
+
+static void limit(int what, rlim_t value)
+{
+	struct rlimit l;
+
+	/* The soft one: it can be raised again. */
+	t_eq(getrlimit((__rlimit_resource_t)what, &l), 0);
+	l.rlim_cur = value < l.rlim_max ? value : l.rlim_max;
+	t_eq(setrlimit((__rlimit_resource_t)what, &l), 0);
+}
+
+static void become_nobody(void)
+{
+	t_eq(setgroups(0, NULL), 0);
+	t_eq(setresgid(65534, 65534, 65534), 0);
+	t_eq(setresuid(65534, 65534, 65534), 0);
+	/* Who changed the user may not look at /proc otherwise. */
+	t_eq(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0), 0);
+}
+
+static long pipe_pages_of_a_user(void)
+{
+	FILE *file = fopen("/proc/sys/fs/pipe-user-pages-soft", "re");
+	long nr = 0;
+
+	if (file) {
+		if (fscanf(file, "%ld", &nr) != 1)
+			nr = 0;
+		fclose(file);
+	}
+	return nr;
+}
+
+static int create_default(void)
+{
+	struct mmn_device *device = NULL;
+	int err;
+
+	keep_arena();
+	err = mmn_soft_device_create(NULL, &device);
+	if (err)
+		t_ok(!device);
+	else
+		mmn_device_destroy(device);
+	return err;
+}
+
+TEST(more_pinned_pages_than_a_user_may_have_are_refused)
+{
+	struct mmn_device *device;
+	struct mmn_device_map *m = NULL;
+	long nr = pipe_pages_of_a_user();
+	char *p;
+
+	if (getuid())
+		t_skip("other processes of the user would be in the way");
+	if (nr <= 0 || nr > 16384)
+		t_skip("this system has no such limit, or a high one");
+	p = map_private((size_t)nr + 128);
+	become_nobody();
+	device = soft_create(0);
+	t_err(mmn_device_map(device, (uintptr_t)p, last_of(p, (size_t)nr + 128),
+			     READ, &m),
+	      -EDQUOT);
+	t_ok(!m);
+	/* What was held before the limit was met has been given back. */
+	m = map(device, p, (size_t)nr / 2, READ);
+	unmap(m);
+	munmap(p, ((size_t)nr + 128) * page());
+	mmn_device_destroy(device);
+}
+
+TEST(a_map_without_memory_is_an_error)
+{
+	struct mmn_device *device = soft_create(0);
+	struct mmn_device_map *m = NULL;
+	char *p = map_private(1);
+
+	t_err(mmn_inject_set(MMN_INJECT_ALLOC, 1, 1), 0);
+	t_err(mmn_device_map(device, (uintptr_t)p, last_of(p, 1), READ, &m),
+	      -ENOMEM);
+	mmn_inject_clear();
+	t_ok(!m);
+	munmap(p, page());
+	mmn_device_destroy(device);
+}
+
+TEST(a_device_without_memory_is_an_error)
+{
+	t_err(mmn_inject_set(MMN_INJECT_ALLOC, 1, 1), 0);
+	t_err(create_default(), -ENOMEM);
+	mmn_inject_clear();
+	t_err(create_default(), 0);
+}
+
+TEST(a_device_without_a_thread_is_an_error)
+{
+	if (getuid())
+		t_skip("other processes of the user would be in the way");
+	become_nobody();
+	limit(RLIMIT_NPROC, 0);
+	t_err(create_default(), -EAGAIN);
+	limit(RLIMIT_NPROC, RLIM_INFINITY);
+	t_err(create_default(), 0);
+}
+
+TEST(a_device_without_descriptors_of_its_own_is_an_error)
+{
+	t_err(create_default(), 0);
+	answer_syscall(SYS_unshare, EPERM);
+	t_err(create_default(), -EPERM);
+	answer_syscall(SYS_unshare, ENOMEM);
+	t_err(create_default(), -ENOMEM);
+}
+
+TEST(a_device_whose_thread_gets_no_descriptors_is_an_error)
+{
+	limit(RLIMIT_NOFILE, 0);
+	t_err(create_default(), -EMFILE);
+	limit(RLIMIT_NOFILE, 1);
+	t_err(create_default(), -ENOSPC);
+	limit(RLIMIT_NOFILE, 3);
+	t_err(create_default(), -EMFILE);
+	limit(RLIMIT_NOFILE, 1024);
+	t_err(create_default(), 0);
+}
+
+TEST(a_device_that_may_have_no_pipe_is_an_error)
+{
+	answer_syscall_if(SYS_fcntl, 1, F_SETPIPE_SZ, EPERM);
+	t_err(create_default(), -EDQUOT);
 }

@@ -5,9 +5,11 @@
  * so an entry that should have gone shows old bytes.
  */
 #include <signal.h>
+#include <sys/resource.h>
 
 #include <mmn/inject.h>
 
+#include "unit/answer-syscall.h"
 #include "unit/mirror-help.h"
 
 #define READ MMN_DEVICE_READ
@@ -1270,6 +1272,74 @@ TEST(running_out_of_memory_leaves_nothing_installed)
 	tear_down_all(&x);
 }
 
+TEST(a_mirror_without_memory_is_an_error)
+{
+	struct mmn_mirror_config config = { .size = sizeof(config) };
+	struct mmn_mirror *mirror = NULL;
+	void **taken = NULL, **more;
+	struct rlimit limit;
+	struct fixture x;
+	rlim_t old;
+	int err;
+
+	if (T_ASAN || T_TSAN)
+		t_skip("a sanitizer needs memory at any moment");
+	set_up(&x, 4);
+	config.device = x.device;
+	config.access = READ;
+	t_eq(getrlimit(RLIMIT_AS, &limit), 0);
+	old = limit.rlim_cur;
+	limit.rlim_cur = 0;
+	t_eq(setrlimit(RLIMIT_AS, &limit), 0);
+	/* what the heap has already */
+	while ((more = malloc(sizeof(void *)))) {
+		*more = taken;
+		taken = more;
+	}
+	err = mmn_mirror_create(x.state, (uintptr_t)x.base, last_of(x.base, 4),
+				&config, &mirror);
+	limit.rlim_cur = old;
+	t_eq(setrlimit(RLIMIT_AS, &limit), 0);
+	for (; taken; taken = more) {
+		more = *taken;
+		free(taken);
+	}
+	t_err(err, -ENOMEM);
+	t_ok(!mirror);
+	tear_down_all(&x);
+}
+
+TEST(a_device_that_can_hold_no_more_fails_the_fill)
+{
+	struct mmn_mirror_fill f;
+	struct fixture x;
+
+	set_up(&x, 8);
+	t_err(mmn_inject_set(MMN_INJECT_ALLOC, 1, 1), 0);
+	t_err(fill(&x, 0, 8, 0, MMN_MIRROR_NO_LIMIT, &f), -ENOMEM);
+	mmn_inject_clear();
+	answer_syscall_if(SYS_fcntl, 1, F_SETPIPE_SZ, EPERM);
+	t_err(fill(&x, 0, 8, 0, MMN_MIRROR_NO_LIMIT, &f), -EDQUOT);
+	answer_syscall_if(SYS_pipe2, 1, O_CLOEXEC | O_NONBLOCK, ENFILE);
+	t_err(fill(&x, 0, 8, 0, MMN_MIRROR_NO_LIMIT, &f), -ENOSPC);
+	t_eq(stats_of(&x).pages, 0);
+	tear_down_all(&x);
+}
+
+TEST(an_answer_of_the_kernel_that_makes_no_sense_fails_the_fill)
+{
+	struct mmn_mirror_fill f;
+	struct fixture x;
+
+	set_up(&x, 8);
+	if (mmn_pages_missing(x.pages) & MMN_PAGES_NO_QUERY)
+		t_skip("this kernel cannot be asked about a mapping");
+	answer_syscall(SYS_ioctl, 0);
+	t_err(fill(&x, 0, 8, 0, MMN_MIRROR_NO_LIMIT, &f), -EIO);
+	t_eq(stats_of(&x).pages, 0);
+	tear_down_all(&x);
+}
+
 TEST(the_end_of_the_address_space_takes_everything_down)
 {
 	struct fixture x;
@@ -1283,6 +1353,11 @@ TEST(the_end_of_the_address_space_takes_everything_down)
 
 TEST(a_fork_childs_copy_is_inert)
 {
+	struct mmn_mirror_config config = {
+		.size = sizeof(config),
+		.access = READ,
+	};
+	struct mmn_mirror *own = NULL;
 	struct mmn_mirror_access access;
 	struct mmn_mirror_entry entry;
 	struct mmn_mirror_fill f;
@@ -1296,6 +1371,11 @@ TEST(a_fork_childs_copy_is_inert)
 	fill_all(&x, 0, 8);
 	child = fork();
 	if (!child) {
+		config.device = x.device;
+		if (mmn_mirror_create(x.state, (uintptr_t)x.base,
+				      last_of(x.base, 8), &config,
+				      &own) != -ESTALE)
+			_exit(3);
 		if (fill(&x, 0, 8, 0, 0, &f) != -ESTALE ||
 		    mmn_mirror_evict(x.mirror, 0, 1, NULL) != -ESTALE)
 			_exit(1);

@@ -8,6 +8,9 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
+#include <mmn/inject.h>
+
+#include "unit/answer-syscall.h"
 #include "unit/mirror-help.h"
 
 #define FAULT MMN_PFN_REQ_FAULT
@@ -804,6 +807,104 @@ TEST(opening_without_descriptors_to_be_had_says_so)
 	t_err(mmn_pages_open(NULL, &pages), -EMFILE);
 	t_eq(setrlimit(RLIMIT_NOFILE, &old), 0);
 	t_ok(!pages);
+}
+
+static void open_where_openat_says(int error)
+{
+	struct mmn_pages *pages = NULL;
+	int status;
+	pid_t child = fork();
+
+	/* A child, for the test's own end opens files. */
+	if (!child) {
+		answer_syscall(SYS_openat, error);
+		_exit(mmn_pages_open(NULL, &pages) == -error && !pages ? 0 : 1);
+	}
+	t_eq(waitpid(child, &status, 0), child);
+	t_eq(status, 0);
+}
+
+TEST(opening_says_what_opening_proc_says)
+{
+	open_where_openat_says(ENOENT);
+	open_where_openat_says(EACCES);
+}
+
+TEST(opening_without_memory_says_so)
+{
+	struct mmn_pages *pages = NULL;
+
+	keep_arena();
+	t_err(mmn_inject_set(MMN_INJECT_ALLOC, 1, 1), 0);
+	t_err(mmn_pages_open(NULL, &pages), -ENOMEM);
+	mmn_inject_clear();
+	t_ok(!pages);
+}
+
+TEST(opening_where_no_page_can_be_faulted_in_says_so)
+{
+	struct mmn_pages *pages;
+
+	/* A kernel before 5.14, and a sandbox. */
+	mmn_pages_close(open_without(MMN_PAGES_NO_POPULATE));
+	answer_syscall(SYS_process_vm_readv, EPERM);
+	mmn_pages_close(open_without(0));
+	answer_syscall(SYS_madvise, EINVAL);
+	t_err(mmn_pages_open(NULL, &pages), -ENOTSUP);
+}
+
+TEST(a_page_map_that_ends_before_the_page_is_an_error)
+{
+	struct mmn_pages *pages;
+
+	keep_arena();
+	answer_syscall(SYS_pread64, 0);
+	t_err(mmn_pages_open(NULL, &pages), -EIO);
+}
+
+TEST(an_answer_of_the_kernel_that_makes_no_sense_is_an_error)
+{
+	struct mmn_pages *pages = open_without(0);
+	struct mmn_region region = { .start = 9 };
+	char *p = map_private(1);
+	uint64_t word = 9;
+
+	if (mmn_pages_missing(pages) & MMN_PAGES_NO_QUERY)
+		t_skip("this kernel cannot be asked about a mapping");
+	answer_syscall(SYS_ioctl, 0);
+	t_err(mmn_pages_region(pages, (uintptr_t)p, &region), -EIO);
+	t_eq(region.start, 9);
+	t_err(fault(pages, p, 1, &word, FAULT, NULL), -EIO);
+	t_eq(munmap(p, page()), 0);
+	mmn_pages_close(pages);
+}
+
+TEST(no_memory_to_fault_in_is_an_error)
+{
+	struct mmn_pages *pages = open_without(0);
+	char *p = map_private(1);
+	uint64_t word = 0;
+
+	if (mmn_pages_missing(pages) & MMN_PAGES_NO_POPULATE)
+		t_skip("this kernel faults nothing in on request");
+	answer_syscall(SYS_madvise, ENOMEM);
+	t_err(fault(pages, p, 1, &word, FAULT, NULL), -ENOMEM);
+	t_eq(munmap(p, page()), 0);
+	mmn_pages_close(pages);
+}
+
+TEST(a_page_that_vanishes_as_fast_as_it_comes_is_an_error)
+{
+	struct mmn_pages *pages = open_without(0);
+	char *p = map_private(1);
+	uint64_t word = 0;
+
+	if (mmn_pages_missing(pages) & MMN_PAGES_NO_POPULATE)
+		t_skip("this kernel faults nothing in on request");
+	answer_syscall(SYS_madvise, 0);
+	t_err(fault(pages, p, 1, &word, FAULT, NULL), -ENOMEM);
+	t_eq(munmap(p, page()), 0);
+	mmn_pages_close(pages);
 }
 
 TEST(a_fork_child_cannot_use_the_parents_object_and_opens_its_own)
