@@ -251,7 +251,7 @@ struct mmn_intercept_stats {
  * observer, a report of another size); -E2BIG (options newer than the
  * library); -EALREADY (intercepts for @state already); -EBUSY (for another
  * state; or called from a callback or an observer); -ENOTSUP (another
- * architecture, no known place in libc, or running threads on a kernel
+ * architecture, no place that can be rewritten, or running threads on a kernel
  * without membarrier's SYNC_CORE); -EPERM (the text cannot be made writable);
  * -ESTALE (in the fork child of a process that intercepts).  After an error
  * nothing is changed.

@@ -4,9 +4,8 @@
  * remove, errors, and what the debug build says.
  */
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <link.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <mmn/debug.h>
 #include <mmn/inject.h>
 #include <mmn/notifier.h>
@@ -20,7 +19,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -28,6 +26,7 @@
 
 #include "base/atomic.h"
 #include "t/tap.h"
+#include "unit/answer-syscall.h"
 
 #define PAGE 4096ul
 #define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
@@ -1050,26 +1049,123 @@ TEST(text_that_may_not_become_executable_is_an_error_without_effect)
 
 TEST(threads_on_a_kernel_that_cannot_synchronise_them_are_an_error)
 {
-	struct sock_filter filter[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
-			 offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog program = { 4, filter };
 	uint64_t before = sum_code();
 	pthread_t thread;
 
 	t_may_keep_mapped(64 << 20, "stubs and a stack");
 	t_err(pthread_create(&thread, NULL, sleep_for_ever, NULL), 0);
 	t_err(mmn_state_create(&state), 0);
-	t_err(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-	t_err((int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program),
-	      0);
+	answer_syscall(SYS_membarrier, ENOSYS);
 	t_err(mmn_intercept_start(state, NULL, NULL), -ENOTSUP);
 	t_eq(sum_code(), before);
 	mmn_state_put(state);
+}
+
+TEST(a_program_whose_text_cannot_be_looked_at_has_no_place)
+{
+	uint64_t before = sum_code();
+
+	t_may_keep_mapped(4 << 20, "stubs stay");
+	t_err(mmn_state_create(&state), 0);
+	answer_syscall(SYS_process_vm_readv, EFAULT);
+	t_err(mmn_intercept_start(state, NULL, NULL), -ENOTSUP);
+	t_err(mmn_intercept_stop(), -ENOENT);
+	t_eq(sum_code(), before);
+	mmn_state_put(state);
+}
+
+static void close_proc_mem(void)
+{
+	answer_syscall_if(SYS_openat, 2, O_RDWR | O_CLOEXEC, EACCES);
+}
+
+static void close_mprotect(void)
+{
+	answer_syscall_if(SYS_mprotect, 2, PROT_READ | PROT_WRITE, EACCES);
+	answer_syscall_if(SYS_mprotect, 2, PROT_READ | PROT_WRITE | PROT_EXEC,
+			  EACCES);
+}
+
+TEST(where_proc_mem_is_closed_the_text_is_written_by_mprotect)
+{
+	struct mmn_intercept_report report = { .size = sizeof(report) };
+	uint64_t before = sum_code();
+	struct counter counter;
+	void *p = map_page();
+
+	t_may_keep_mapped(4 << 20, "stubs and the arena stay");
+	t_err(mmn_state_create(&state), 0);
+	close_proc_mem();
+	t_err(mmn_intercept_start(state, NULL, &report), 0);
+	t_eq(report.was_live, 0);
+	t_eq(report.write_mode, MMN_WRITE_MPROTECT);
+	counter_insert(&counter, p, PAGE);
+	munmap(p, PAGE);
+	t_eq(counter.calls, 1);
+	t_err(mmn_range_subscription_remove(&counter.sub), 0);
+	release();
+	t_eq(sum_code(), before);
+}
+
+TEST(text_that_cannot_be_written_is_an_error_without_effect)
+{
+	uint64_t before = sum_code();
+
+	t_may_keep_mapped(4 << 20, "stubs stay");
+	t_err(mmn_state_create(&state), 0);
+	close_proc_mem();
+	close_mprotect();
+	t_err(mmn_intercept_start(state, NULL, NULL), -EPERM);
+	t_err(mmn_intercept_stop(), -ENOENT);
+	t_eq(sum_code(), before);
+	mmn_state_put(state);
+}
+
+TEST(where_the_text_cannot_be_put_back_intercepting_goes_on)
+{
+	struct counter counter;
+	uint64_t on;
+	void *p;
+
+	intercept();
+	on = sum_code();
+	p = map_page();
+	counter_insert(&counter, p, PAGE);
+	close_proc_mem();
+	close_mprotect();
+	t_err(mmn_intercept_stop(), -EPERM);
+	t_eq(sum_code(), on);
+	munmap(p, PAGE);
+	t_eq(counter.calls, 1);
+	t_err(mmn_intercept_start(state, NULL, NULL), -EALREADY);
+	t_err(mmn_range_subscription_remove(&counter.sub), 0);
+}
+
+static volatile int start_in_observer, stop_in_observer;
+
+static void start_and_stop_there(void *arg, const struct mmn_call_event *event)
+{
+	(void)arg;
+	(void)event;
+	start_in_observer = mmn_intercept_start(state, NULL, NULL);
+	stop_in_observer = mmn_intercept_stop();
+}
+
+TEST(start_and_stop_in_an_observer_are_refused)
+{
+	struct mmn_intercept_options options = {
+		.size = sizeof(options),
+		.observe = start_and_stop_there,
+		.observe_calls = 1u << MMN_CALL_MUNMAP,
+	};
+
+	t_may_keep_mapped(4 << 20, "stubs and the arena stay");
+	t_err(mmn_state_create(&state), 0);
+	t_err(mmn_intercept_start(state, &options, NULL), 0);
+	munmap(map_page(), PAGE);
+	t_eq(start_in_observer, -EBUSY);
+	t_eq(stop_in_observer, -EBUSY);
+	release();
 }
 
 static volatile int start_in_callback, stop_in_callback;
