@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* One odd thing that programs do, named by the argument. */
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
@@ -8,6 +9,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -189,6 +191,25 @@ static int limits(void)
 	return 0;
 }
 
+/* Changes memory of libmmn, all the time and without an effect. */
+static int change_arena(void)
+{
+	void *(*alloc)(size_t) =
+		(void *(*)(size_t))dlsym(RTLD_DEFAULT, "mmn_callback_alloc");
+	uintptr_t page;
+	int i;
+
+	if (!alloc)
+		return 1;
+	page = (uintptr_t)alloc(16) & ~(uintptr_t)4095;
+	for (i = 0; page && i < 400; i++) {
+		if (mprotect((void *)page, 4096, PROT_READ | PROT_WRITE))
+			return 1;
+		usleep(1000);
+	}
+	return !page;
+}
+
 static int no_uring(char **argv)
 {
 	if (filter(SYS_io_uring_setup, SECCOMP_RET_ERRNO | EPERM))
@@ -217,6 +238,8 @@ int main(int argc, char **argv)
 		return user();
 	if (!strcmp(what, "limits"))
 		return limits();
+	if (!strcmp(what, "change-arena"))
+		return change_arena();
 	if (!strcmp(what, "no-uring"))
 		return no_uring(argv + 2);
 	if (!strcmp(what, "leave-main"))

@@ -103,6 +103,17 @@ def python_on_the_software_device():
 
 
 @test
+def what_the_mirror_itself_works_with_is_not_mirrored():
+    result = mmn([program('odd'), 'change-arena'], '--device', 'soft')
+    report = result.json
+    expect(result.returncode == 0, 'exit status', result.returncode,
+           result.stderr.decode())
+    expect(report['changes']['mprotect'] >= 400, report['changes'])
+    expect(report['checked'] > 0, 'nothing was mirrored')
+    expect(report['changes_hit'] < 40, report['changes_hit'])
+
+
+@test
 def a_compilation_with_gcc():
     source = os.path.join(HERE, 'churn-maps.c')
     with tempfile.TemporaryDirectory() as folder:

@@ -89,9 +89,13 @@ void own_before(void)
 		return;
 	while (nr_before < MAX_BEFORE &&
 	       !mmn_pages_region(pages, addr, &region)) {
+		addr = region.last + 1;
+		/* The library's arena came with what is used to look. */
+		if (region.start <= (uintptr_t)pages &&
+		    region.last >= (uintptr_t)pages)
+			continue;
 		before[nr_before++] =
 			(struct interval){ region.start, region.last };
-		addr = region.last + 1;
 	}
 	mmn_pages_close(pages);
 }
