@@ -114,7 +114,8 @@ struct mmn_device {
  * Return: 0; -EINVAL (alignment, empty, no or unknown access); -EFAULT
  * (nothing mapped there, or memory this kind of device cannot hold);
  * -ENOMEM, -ENOSPC (no room in the device); -EDQUOT (more pinned memory than
- * the process may have); -ESTALE (in a fork child).
+ * the process may have); -EIO (the device has broken down); -ESTALE (in a fork
+ * child).
  */
 MMN_PUBLIC
 MMN_MUST_CHECK int mmn_device_map(struct mmn_device *device, uintptr_t start,
