@@ -35,8 +35,7 @@ import textwrap
 
 import csource
 
-# The command does not see the library's own headers and has its own.
-ATOMIC = ('src/base/atomic.h', 'src/cmd/atomic.h')
+ATOMIC = ('src/base/atomic.h',)
 RAW = re.compile(r'__ATOMIC_\w+|\bmemory_order_\w+|\b__sync_\w+|'
                  r'\batomic_thread_fence\b|\b_Atomic\b|\bstdatomic\.h\b')
 TAG = re.compile(r'\bpair\((\w+)(,\s*external)?\):\s*'

@@ -25,7 +25,7 @@
  */
 #include <stdint.h>
 
-#include "atomic.h"
+#include "base/atomic.h"
 
 #define AREA_ENV "MMN_RUN_AREA"
 #define AREA_MAGIC UINT64_C(0x316e75726e6d6d01)
@@ -163,21 +163,21 @@ static inline uint64_t area_bucket_end(unsigned int index)
 static inline void area_count(uint64_t *counter, uint64_t n)
 {
 	/* relaxed: figures for a report, exact once their writers are gone */
-	fetch_add_relaxed(counter, n);
+	mmn_fetch_add_relaxed(counter, n);
 }
 
 static inline uint64_t area_read(const uint64_t *counter)
 {
 	/* relaxed: as above */
-	return load_relaxed(counter);
+	return mmn_load_relaxed(counter);
 }
 
 static inline void area_raise(uint64_t *maximum, uint64_t value)
 {
 	/* relaxed: as above */
-	uint64_t seen = load_relaxed(maximum);
+	uint64_t seen = mmn_load_relaxed(maximum);
 
-	while (seen < value && !cmpxchg_relaxed(maximum, &seen, value))
+	while (seen < value && !mmn_cmpxchg_relaxed(maximum, &seen, value))
 		;
 }
 

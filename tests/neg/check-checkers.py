@@ -132,6 +132,7 @@ FAULTS = [
     ('pairs', 'P1', 'src/base/flag.h', 'mmn_store_release((p), 1)',
      '__atomic_store_n((p), 1, __ATOMIC_RELEASE)'),
     ('pairs', 'P1', 'src/tree/tree.c', None, '#include <stdatomic.h>\n'),
+    ('pairs', 'P1', 'src/cmd/main.c', None, '#include <stdatomic.h>\n'),
     ('pairs', 'P2', 'src/base/flag.h', 'pair(flag): acquire', 'Acquire'),
     ('pairs', 'P2', 'src/tree/tree.c', None, '''static int f(int *a, int *b)
 {

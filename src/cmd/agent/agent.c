@@ -48,7 +48,7 @@ __thread bool met_mirror;
 static void remember(const struct mmn_call_event *event)
 {
 	/* relaxed: only who writes which entry */
-	uint64_t nr = fetch_add_relaxed(&agent.nr_recent, 1);
+	uint64_t nr = mmn_fetch_add_relaxed(&agent.nr_recent, 1);
 	struct recent *entry = &agent.recent[nr % RECENT];
 
 	/*
@@ -122,13 +122,13 @@ static void withdraw(void)
 	    raw_syscall(__NR_getpid, 0, 0, 0, 0, 0, 0) != agent.pid)
 		return;
 	/* relaxed: a request without data */
-	if (cmpxchg_relaxed(&agent.silence, &seen, SILENCE_WANTED))
+	if (mmn_cmpxchg_relaxed(&agent.silence, &seen, SILENCE_WANTED))
 		raw_wake(&agent.silence);
 	/*
 	 * pair(run_silence): acquire, with the release in be_silent().  Without
 	 * it the filter may be there before the agent has made its last call.
 	 */
-	while (load_acquire(&agent.silence) != SILENCE_KEPT)
+	while (mmn_load_acquire(&agent.silence) != SILENCE_KEPT)
 		raw_wait(&agent.silence, SILENCE_WANTED, 100000000);
 }
 
@@ -460,7 +460,7 @@ static void follow(void)
 	 * pair(run_ready): acquire, with the release in tell().  Without it the
 	 * slot may be given up although the thread has it.
 	 */
-	while (!load_acquire(&agent.ready))
+	while (!mmn_load_acquire(&agent.ready))
 		raw_wait(&agent.ready, 0, 1000000000);
 	agent.is_running = true;
 	own_after();
@@ -468,7 +468,7 @@ static void follow(void)
 	 * pair(run_go): release, with the acquire in wait_for_go().  Without it
 	 * the thread may mirror the agent's own memory.
 	 */
-	store_release(&agent.go, 1);
+	mmn_store_release(&agent.go, 1);
 	raw_wake(&agent.go);
 }
 

@@ -85,16 +85,16 @@ void check_done(struct mmn_device_transfer *device_transfer)
 	 * pair(run_done): release, with the acquire in check_is_done().  Without
 	 * it the buffer may still show the transfer before.
 	 */
-	store_release(&transfer->done, 1);
+	mmn_store_release(&transfer->done, 1);
 	/* relaxed: the system call looks again */
-	fetch_add_relaxed(&ends, 1);
+	mmn_fetch_add_relaxed(&ends, 1);
 	raw_wake(&ends);
 }
 
 void check_sleep(uint64_t ns)
 {
 	/* relaxed: the system call looks again */
-	raw_wait(&ends, load_relaxed(&ends), ns);
+	raw_wait(&ends, mmn_load_relaxed(&ends), ns);
 }
 
 bool check_is_done(const struct transfer *transfer)
@@ -103,7 +103,7 @@ bool check_is_done(const struct transfer *transfer)
 	 * pair(run_done): acquire, with the release in check_done().  Without
 	 * it the buffer may still show the transfer before.
 	 */
-	return load_acquire(&transfer->done);
+	return mmn_load_acquire(&transfer->done);
 }
 
 static const struct recent *last_change(uintptr_t addr)

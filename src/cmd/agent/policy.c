@@ -278,7 +278,7 @@ bool agent_must_stop(void)
 static bool must_withdraw(void)
 {
 	/* relaxed: a request without data */
-	return load_relaxed(&agent.silence) == SILENCE_WANTED;
+	return mmn_load_relaxed(&agent.silence) == SILENCE_WANTED;
 }
 
 /* Nothing of the agent will make a system call after this. */
@@ -299,7 +299,7 @@ static void be_silent(bool has_device)
 	 * pair(run_silence): release, with the acquire in withdraw().  Without it
 	 * the filter may be there before the agent has made its last call.
 	 */
-	store_release(&agent.silence, SILENCE_KEPT);
+	mmn_store_release(&agent.silence, SILENCE_KEPT);
 	raw_wake(&agent.silence);
 }
 
@@ -309,7 +309,7 @@ static void tell(uint32_t how)
 	 * pair(run_ready): release, with the acquire in follow().  Without it the
 	 * slot may be given up although this thread has it.
 	 */
-	store_release(&agent.ready, how);
+	mmn_store_release(&agent.ready, how);
 	raw_wake(&agent.ready);
 }
 
@@ -319,7 +319,7 @@ static void wait_for_go(void)
 	 * pair(run_go): acquire, with the release in follow().  Without it the
 	 * agent's own memory may be mirrored.
 	 */
-	while (!load_acquire(&agent.go))
+	while (!mmn_load_acquire(&agent.go))
 		raw_wait(&agent.go, 0, 1000000000);
 }
 

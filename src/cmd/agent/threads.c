@@ -14,8 +14,8 @@
  */
 #include <dlfcn.h>
 
-#include "../atomic.h"
 #include "agent.h"
+#include "base/atomic.h"
 
 static unsigned int *counted;
 
@@ -28,12 +28,12 @@ void threads_leave_out(unsigned int nr)
 {
 	/* relaxed: a count, which libc changes by exchanges too */
 	if (counted)
-		fetch_add_relaxed(counted, -nr);
+		mmn_fetch_add_relaxed(counted, -nr);
 }
 
 void threads_put_back(unsigned int nr)
 {
 	/* relaxed: as above */
 	if (counted)
-		fetch_add_relaxed(counted, nr);
+		mmn_fetch_add_relaxed(counted, nr);
 }
