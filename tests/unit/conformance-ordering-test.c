@@ -269,11 +269,17 @@ static void catch_signals(void)
 	t_eq(sigaction(SIGUSR1, &action, NULL), 0);
 }
 
+/*
+ * Each signal is for a thread that sleeps.  A signal that comes before the next
+ * sleep is, under ThreadSanitizer, kept for the next call that it intercepts,
+ * which comes when the sleep is over.
+ */
 static void disturb(struct actor *actor)
 {
 	for (int i = 1; i <= 20; i++) {
 		unsigned int before = count_of(&signals_seen);
 
+		actor_expect_asleep(actor);
 		t_eq(pthread_kill(actor->thread, SIGUSR1), 0);
 		while (count_of(&signals_seen) == before)
 			sched_yield();

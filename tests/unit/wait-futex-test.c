@@ -115,12 +115,21 @@ static void interrupt(int signal)
 	(void)signal;
 }
 
-static void *interrupt_parent(void *arg)
-{
-	pthread_t *sleeper = arg;
+struct disturber {
+	pthread_t sleeper;
+	uint32_t stop;
+};
 
-	usleep(20000);
-	pthread_kill(*sleeper, SIGUSR1);
+/* Again and again: the first one may come before the sleep. */
+static void *interrupt_sleeper(void *arg)
+{
+	struct disturber *disturber = arg;
+
+	/* relaxed: the thread is joined */
+	while (!mmn_load_relaxed(&disturber->stop)) {
+		pthread_kill(disturber->sleeper, SIGUSR1);
+		usleep(5000);
+	}
 	return NULL;
 }
 
@@ -128,12 +137,13 @@ TEST(signal_ends_the_wait_without_an_error)
 {
 	struct sigaction action = { .sa_handler = interrupt };
 	struct timespec deadline = mmn_deadline(10000 * MS);
-	pthread_t self = pthread_self();
+	struct disturber disturber = { .sleeper = pthread_self() };
 	pthread_t thread;
 	uint32_t word = 0;
 
 	sigaction(SIGUSR1, &action, NULL);
-	t_err(pthread_create(&thread, NULL, interrupt_parent, &self), 0);
+	t_err(pthread_create(&thread, NULL, interrupt_sleeper, &disturber), 0);
 	t_err(mmn_wait_on(&word, 0, &deadline), 0);
+	mmn_store_relaxed(&disturber.stop, 1); /* relaxed: as above */
 	pthread_join(thread, NULL);
 }
