@@ -6,6 +6,7 @@
 
 #include "base/lock.h"
 #include "base/syscall.h"
+#include "base/time.h"
 
 int mmn_wait_on(uint32_t *word, uint32_t seen, const struct timespec *deadline)
 {
@@ -16,6 +17,41 @@ int mmn_wait_on(uint32_t *word, uint32_t seen, const struct timespec *deadline)
 	ret = mmn_syscall6(__NR_futex, word, FUTEX_WAIT_BITSET_PRIVATE, seen,
 			   deadline, 0, FUTEX_BITSET_MATCH_ANY);
 	return ret == -ETIMEDOUT ? -ETIMEDOUT : 0;
+}
+
+#ifndef __NR_futex_waitv
+#define __NR_futex_waitv 449
+#endif
+
+/* As the kernel defines them; its headers may be older than it is. */
+struct wait_entry {
+	uint64_t seen;
+	uint64_t address;
+	uint32_t flags;
+	uint32_t reserved;
+};
+enum { WAIT_ENTRY_32_BITS = 2 };
+
+static struct wait_entry wait_entry(uint32_t *word, uint32_t seen)
+{
+	return (struct wait_entry){
+		.seen = seen,
+		.address = (uintptr_t)word,
+		.flags = WAIT_ENTRY_32_BITS | FUTEX_PRIVATE_FLAG,
+	};
+}
+
+void mmn_wait_on_two(uint32_t *a, uint32_t seen_a, uint32_t *b, uint32_t seen_b)
+{
+	struct wait_entry both[] = { wait_entry(a, seen_a),
+				     wait_entry(b, seen_b) };
+	struct timespec soon;
+
+	mmn_might_sleep();
+	if (mmn_syscall6(__NR_futex_waitv, both, 2, 0, NULL, 0, 0) != -ENOSYS)
+		return;
+	soon = mmn_deadline(10 * 1000 * 1000);
+	mmn_wait_on(a, seen_a, &soon);
 }
 
 int mmn_wake(uint32_t *word, int nr)

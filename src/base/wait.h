@@ -21,6 +21,17 @@
 int mmn_wait_on(uint32_t *word, uint32_t seen, const struct timespec *deadline);
 
 /*
+ * mmn_wait_on_two - sleep while *@a is @seen_a and *@b is @seen_b
+ *
+ * Linux before 5.16 cannot wait for two: there @b is looked at every 10 ms.
+ *
+ * Also returns for signals and for no reason: look at the words again.
+ * Context: may sleep; errno is not touched.
+ */
+void mmn_wait_on_two(uint32_t *a, uint32_t seen_a, uint32_t *b,
+		     uint32_t seen_b);
+
+/*
  * mmn_wake - wake up to @nr threads that sleep on @word
  *
  * Context: any, also signal handlers.

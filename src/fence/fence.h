@@ -116,6 +116,17 @@ static inline const struct dma_fence_ops *fence_ops(struct dma_fence *fence)
 	return mmn_load_relaxed(&fence->ops);
 }
 
+/*
+ * What interrupts waits of the calling thread, or NULL; and whether its word
+ * says so.  The word changes whenever that does.
+ */
+struct dma_fence_cancel *fence_bound_cancel(void);
+
+static inline bool fence_cancel_is_raised(uint32_t word)
+{
+	return word & 1;
+}
+
 /* Begin a life; @flags are the private ones that hold for all of it. */
 void fence_init(struct dma_fence *fence, const struct dma_fence_ops *ops,
 		struct spinlock *lock, uint64_t context, uint64_t seqno,

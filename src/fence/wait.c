@@ -35,6 +35,11 @@ struct dma_fence_cancel *dma_fence_cancel_bind(struct dma_fence_cancel *cancel)
 	return before;
 }
 
+struct dma_fence_cancel *fence_bound_cancel(void)
+{
+	return bound_cancel;
+}
+
 void dma_fence_cancel_raise(struct dma_fence_cancel *cancel)
 {
 	/* relaxed: a flag without data */
@@ -51,7 +56,8 @@ bool dma_fence_cancel_clear(struct dma_fence_cancel *cancel)
 /* relaxed, here and below: a flag without data */
 static bool is_cancelled(const struct dma_fence_cancel *cancel)
 {
-	return cancel && (mmn_load_relaxed(&cancel->word) & RAISED);
+	return cancel &&
+	       fence_cancel_is_raised(mmn_load_relaxed(&cancel->word));
 }
 
 /* When to give up. */
