@@ -30,7 +30,8 @@ MMN_BEGIN_DECLS
 	X(SEQ_SKIP, "seq-skip", "breaks: set_seq does nothing")               \
 	X(EVENT_LOST, "event-lost", "breaks: a source drops a change")        \
 	X(END_EARLY, "end-early",                                             \
-	  "breaks: a change is closed before it is made")
+	  "breaks: a change is closed before it is made")                     \
+	X(WW_DEADLOCK, "ww-deadlock", "a lock of a set is refused for nothing")
 
 #define MMN_INJECT_ENUM_(point, name, text) MMN_INJECT_##point,
 enum mmn_inject_point {

@@ -19,5 +19,6 @@
 #include <mmn/notifier.h>
 #include <mmn/source.h>
 #include <mmn/spinlock.h>
+#include <mmn/ww-mutex.h>
 
 #endif
