@@ -13,7 +13,7 @@ L4  an include in quotes names its folder: "base/lock.h"; config.h has none.
 L5  liburcu is known to src/base/rcu.[ch] only
 L6  a header that is included exists
 L7  mmn/mmn.h includes every public header but those of adapters, which belong
-    to libraries of their own
+    to libraries of their own, and those that give things other names
 
 usage: check-layers.py [--root DIR]
 """
@@ -22,7 +22,7 @@ import pathlib
 
 import csource
 
-RANK = {'base': 0, 'tree': 1, 'notifier': 2, 'fence': 2, 'resv': 3,
+RANK = {'base': 0, 'tree': 1, 'notifier': 2, 'fence': 2, 'resv': 3, 'compat': 3,
         'source': 3, 'mirror': 4, 'cache': 4, 'adapt': 5, 'cmd': 6}
 ORDERS = 'base/atomic.h'
 # What a program in C or C++ finds on any system without further packages.
@@ -81,8 +81,9 @@ def check_umbrella(root, errors):
     source = csource.Source(path, root)
     included = {name for _, _, name in source.includes()}
     for header in sorted((root / 'include/mmn').glob('*.h')):
-        adapter = root / 'src/adapt' / f'{header.stem}.c'
-        if header != path and not adapter.exists() and \
+        apart = any((root / folder / f'{header.stem}.c').exists()
+                    for folder in ('src/adapt', 'src/compat'))
+        if header != path and not apart and \
                 f'mmn/{header.name}' not in included:
             errors.append(f'{source.name}:1: L7: does not include '
                           f'<mmn/{header.name}>')
