@@ -155,4 +155,18 @@ bool fence_append_callback(struct dma_fence *fence, struct dma_fence_cb *cb,
 /* Make it signalled before anybody knows it. */
 void fence_init_signaled(struct dma_fence *fence, int64_t timestamp);
 
+/* The moment @timeout milliseconds from now, or never. */
+int64_t fence_deadline_of(long timeout);
+
+/* Wait as a part of a longer wait; if @timeout is 0 only ask. */
+int fence_wait_part(struct dma_fence *fence, bool intr, long timeout,
+		    int64_t deadline);
+
+/* What a wait that ended with @ret says in the kernel's terms. */
+long fence_remaining_time(int ret, long timeout, int64_t deadline);
+
+/* Add text, as far as there is room. */
+__attribute__((format(printf, 2, 3))) void
+fence_print(struct seq_file *seq, const char *format, ...);
+
 #endif

@@ -135,8 +135,7 @@ const char *dma_fence_timeline_name(struct dma_fence *fence)
 	return ops ? ops->get_timeline_name(fence) : "signaled-timeline";
 }
 
-__attribute__((format(printf, 2, 3))) static void
-append(struct seq_file *seq, const char *format, ...)
+void fence_print(struct seq_file *seq, const char *format, ...)
 {
 	size_t room = seq->size - seq->count;
 	va_list args;
@@ -156,9 +155,10 @@ void dma_fence_describe(struct dma_fence *fence, struct seq_file *seq)
 	bool done = dma_fence_is_signaled(fence);
 
 	mmn_rcu_read_lock();
-	append(seq, "%" PRIu64 ":%" PRIu64 " %s %s %ssignalled\n",
-	       fence->context, fence->seqno, dma_fence_timeline_name(fence),
-	       dma_fence_driver_name(fence), done ? "" : "un");
+	fence_print(seq, "%" PRIu64 ":%" PRIu64 " %s %s %ssignalled\n",
+		    fence->context, fence->seqno,
+		    dma_fence_timeline_name(fence),
+		    dma_fence_driver_name(fence), done ? "" : "un");
 	mmn_rcu_read_unlock();
 }
 

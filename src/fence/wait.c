@@ -79,8 +79,7 @@ static struct limit limit_at(int64_t deadline)
 	return limit;
 }
 
-/* The moment @timeout milliseconds from now, or never. */
-static int64_t deadline_of(long timeout)
+int64_t fence_deadline_of(long timeout)
 {
 	int64_t now = (int64_t)mmn_now_ns();
 
@@ -89,8 +88,7 @@ static int64_t deadline_of(long timeout)
 	return now + (int64_t)timeout * NS_PER_MS;
 }
 
-/* What a wait that ended with @ret says in the kernel's terms. */
-static long remaining_time(int ret, long timeout, int64_t deadline)
+long fence_remaining_time(int ret, long timeout, int64_t deadline)
 {
 	int64_t left;
 
@@ -257,9 +255,9 @@ long dma_fence_default_wait(struct dma_fence *fence, bool intr, long timeout)
 		return -ERESTARTSYS;
 	if (!timeout)
 		return 0;
-	deadline = deadline_of(timeout);
+	deadline = fence_deadline_of(timeout);
 	ret = wait_for_one(fence, intr, deadline);
-	return remaining_time(ret, timeout, deadline);
+	return fence_remaining_time(ret, timeout, deadline);
 }
 
 typedef long (*wait_op)(struct dma_fence *fence, bool intr, long timeout);
@@ -380,7 +378,7 @@ static long wait_any(struct dma_fence **fences, uint32_t count, bool intr,
 {
 	struct wake_up on_stack[NR_ON_STACK];
 	struct several several = { fences, NULL, count, 0 };
-	int64_t deadline = deadline_of(timeout);
+	int64_t deadline = fence_deadline_of(timeout);
 	bool refused;
 	int ret;
 
@@ -392,7 +390,7 @@ static long wait_any(struct dma_fence **fences, uint32_t count, bool intr,
 	refused = several.nr_added < count;
 	if (several.wakers != on_stack)
 		free(several.wakers);
-	return refused ? timeout : remaining_time(ret, timeout, deadline);
+	return refused ? timeout : fence_remaining_time(ret, timeout, deadline);
 }
 
 long dma_fence_wait_any_timeout(struct dma_fence **fences, uint32_t count,
@@ -413,8 +411,8 @@ long dma_fence_wait_any_timeout(struct dma_fence **fences, uint32_t count,
 	return ret;
 }
 
-static int wait_one_of_all(struct dma_fence *fence, bool intr, long timeout,
-			   int64_t deadline)
+int fence_wait_part(struct dma_fence *fence, bool intr, long timeout,
+		    int64_t deadline)
 {
 	long ret;
 
@@ -435,16 +433,16 @@ long dma_fence_wait_all_timeout(struct dma_fence **fences, uint32_t count,
 
 	if (timeout < 0 || !all_are_there(fences, count))
 		return -EINVAL;
-	deadline = deadline_of(timeout);
+	deadline = fence_deadline_of(timeout);
 	for (i = 0; i < count; i++) {
 		int ret;
 
 		if (dma_fence_is_signaled(fences[i]))
 			continue;
 		slept = timeout > 0;
-		ret = wait_one_of_all(fences[i], intr, timeout, deadline);
+		ret = fence_wait_part(fences[i], intr, timeout, deadline);
 		if (ret)
 			return ret == -ETIMEDOUT ? 0 : ret;
 	}
-	return slept ? remaining_time(0, timeout, deadline) : timeout ?: 1;
+	return slept ? fence_remaining_time(0, timeout, deadline) : timeout ?: 1;
 }
