@@ -13,6 +13,7 @@
 #include <mmn/dma-fence-pool.h>
 #include <mmn/dma-fence-unwrap.h>
 #include <mmn/dma-fence.h>
+#include <mmn/dma-resv.h>
 #include <mmn/inject.h>
 #include <mmn/memory.h>
 #include <mmn/mirror.h>
