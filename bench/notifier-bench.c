@@ -14,6 +14,8 @@
 
 #define MANY 100000
 #define FEW 1000
+#define MILLION 1000000
+#define NR_MISSES 4096
 
 struct fixture {
 	struct mmn_state *state;
@@ -100,6 +102,36 @@ static void changes(void *arg, uint64_t n)
 	}
 }
 
+static uint64_t seed = 1;
+
+static uint64_t random_bits(void)
+{
+	seed = seed * UINT64_C(6364136223846793005) + 1442695040888963407;
+	return seed >> 20;
+}
+
+/* Somewhere in 128 TiB, page by page. */
+static uintptr_t random_page(void)
+{
+	return (uintptr_t)(random_bits() % (UINT64_C(1) << 35)) << 12;
+}
+
+/* Changes at many places, so that what they look at is not in the cache. */
+static void changes_all_over(void *arg, uint64_t n)
+{
+	const uintptr_t *starts = arg;
+	struct mmn_invalidate_desc desc;
+
+	while (n--) {
+		uintptr_t start = starts[n % NR_MISSES];
+
+		mmn_invalidate_desc_init(&desc, fixture.state, MMN_EVENT_UNMAP,
+					 start, start + 4095);
+		if (mmn_invalidate_start(&desc) || mmn_invalidate_end(&desc))
+			abort();
+	}
+}
+
 static void mutex_pairs(void *arg, uint64_t n)
 {
 	struct fixture *f = arg;
@@ -159,6 +191,64 @@ static struct bench_result measure_beside(void (*run)(void *, uint64_t),
 	mmn_store_relaxed(&companion.stop, true);
 	pthread_join(companion.thread, NULL);
 	return result;
+}
+
+/* ------------------------------------------------------------------ */
+/* With a million subscriptions                                       */
+/* ------------------------------------------------------------------ */
+
+/* 4 KiB each: side by side with gaps, far apart, or anywhere. */
+struct layout {
+	const char *name;
+	unsigned int distance;
+	uintptr_t gap;
+};
+
+static const struct layout layouts[] = {
+	{ "16 KiB apart", 14, 8192 },
+	{ "1 MiB apart", 20, 1 << 19 },
+	{ "at random", 0, 0 },
+};
+
+static void measure_million(const struct layout *layout, unsigned int ms,
+			    struct bench_result pair)
+{
+	struct mmn_range_subscription *subs;
+	static uintptr_t starts[NR_MISSES];
+	struct bench_result result;
+	char what[80];
+	int i;
+
+	subs = aligned_alloc(64, MILLION * sizeof(*subs));
+	if (!subs)
+		abort();
+	for (i = 1; i < MILLION; i++) {
+		uintptr_t start = layout->distance
+					  ? (uintptr_t)i << layout->distance
+					  : random_page();
+
+		insert(&subs[i], start, start + 4095);
+	}
+	for (i = 0; i < NR_MISSES; i++)
+		starts[i] = layout->distance ? (random_bits() % MILLION
+						<< layout->distance) +
+						       layout->gap
+					     : random_page();
+	snprintf(what, sizeof(what), "start+end, between 1000000 %s",
+		 layout->name);
+	result = bench_measure(changes_all_over, starts, ms);
+	bench_line(what, result, "mutex pair", pair);
+	insert(&subs[0], 1000, 1999);
+	mmn_range_subscription_remove(&subs[0]);
+	snprintf(what, sizeof(what), "insert+remove, 1000000 %s", layout->name);
+	result = bench_measure(inserts, &subs[0], ms);
+	bench_line(what, result, "mutex pair", pair);
+	printf("{\"bytes of the filter for each of 1000000 %s\": %.1f}\n",
+	       layout->name,
+	       (double)filter_bytes(&fixture.state->filter) / MILLION);
+	for (i = 1; i < MILLION; i++)
+		mmn_range_subscription_remove(&subs[i]);
+	free(subs);
 }
 
 int main(int argc, char **argv)
@@ -239,6 +329,8 @@ int main(int argc, char **argv)
 	for (i = 0; i < MANY; i++)
 		mmn_range_subscription_remove(&fixture.subs[i]);
 	free(fixture.subs);
+	for (i = 0; i < 3; i++)
+		measure_million(&layouts[i], ms, pair);
 	mmn_state_put(fixture.state);
 	return 0;
 }

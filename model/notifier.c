@@ -41,6 +41,21 @@ void __VERIFIER_assume(_Bool);
 #ifndef O_SHRINK /* set_hull() from a remove */
 #define O_SHRINK memory_order_seq_cst
 #endif
+#ifndef O_MAP /* filter_overlaps(), the address of the map */
+#define O_MAP memory_order_seq_cst
+#endif
+#ifndef O_BITS /* filter_looks_up() */
+#define O_BITS memory_order_seq_cst
+#endif
+#ifndef O_SETBITS /* set_bit() */
+#define O_SETBITS memory_order_seq_cst
+#endif
+#ifndef O_PUBLISHMAP /* publish_map() */
+#define O_PUBLISHMAP memory_order_seq_cst
+#endif
+#ifndef O_QUIET /* state_is_quiet() */
+#define O_QUIET memory_order_seq_cst
+#endif
 #ifndef O_SCAN /* hold_slot(), load */
 #define O_SCAN memory_order_seq_cst
 #endif
@@ -98,6 +113,9 @@ static atomic_int slot;
 static atomic_int hull_lo, hull_hi;
 static atomic_int open_A, seq_A, pte;
 static atomic_int slept, woke;
+/* SCENARIO 14 to 17: which map is looked at, and A's bit in each */
+static atomic_int map, bits[2];
+static int freed_map[2];
 
 /* under S */
 static int next_seq, in_tree, birth_A, running_A, listed[3], id[3];
@@ -130,6 +148,20 @@ static void change_register(int c)
 	}
 }
 
+#define GROWS (SCENARIO >= 14 && SCENARIO <= 17)
+
+/* Only changes over A look at the map here, so its bit is all there is to it. */
+static int map_overlaps(void)
+{
+	int m;
+
+	if (!GROWS)
+		return 1;
+	m = ld(map, O_MAP);
+	assert(!freed_map[m]);
+	return ld(bits[m], O_BITS);
+}
+
 static int change_open(int c, int start, int last)
 {
 	int free = 0;
@@ -141,7 +173,8 @@ static int change_open(int c, int start, int last)
 	if (!cas(slot, &free, 2 * c, O_CLAIM))
 		return 1;
 	my_slot[c] = SLOT;
-	return ld(hull_lo, O_HULL) <= last && ld(hull_hi, O_HULL) >= start;
+	return ld(hull_lo, O_HULL) <= last && ld(hull_hi, O_HULL) >= start &&
+	       map_overlaps();
 }
 
 static void callback_A(int c)
@@ -264,9 +297,38 @@ static void set_hull(int lo, int hi, memory_order order)
 		st(hull_hi, hi, order);
 }
 
+/* S held: the map is replaced; the old one is freed when nobody looks at it. */
+static void grow_map(void)
+{
+	if (BUG == 15)
+		st(map, 1, O_PUBLISHMAP);
+	st(bits[1], ld(bits[0], rlx), rlx);
+	if (BUG != 15)
+		st(map, 1, O_PUBLISHMAP);
+}
+
+static void free_map(void)
+{
+	if (BUG != 16 && ld(slot, O_QUIET))
+		return;
+	if (BUG != 17 && (listed[X] || listed[Y]))
+		return;
+	freed_map[0] = 1;
+}
+
+static void grow(void)
+{
+	pthread_mutex_lock(&S);
+	grow_map();
+	free_map();
+	pthread_mutex_unlock(&S);
+}
+
 static void insert_A(void)
 {
 	pthread_mutex_lock(&S);
+	if (GROWS)
+		st(bits[ld(map, rlx)], 1, O_SETBITS);
 	if (BUG == 6) {
 		adopt_slot();
 		set_hull(A_start, A_last, O_SETHULL);
@@ -394,12 +456,14 @@ static void begin(int inserted)
 		next_seq = birth_A = 3;
 		in_tree = 1;
 	}
-	atomic_init(&hull_lo, inserted ? A_start : 9);
-	atomic_init(&hull_hi, inserted ? A_last : 0);
+	/* where maps grow they decide, not the hull */
+	atomic_init(&hull_lo, inserted || GROWS ? A_start : 9);
+	atomic_init(&hull_hi, inserted || GROWS ? A_last : 0);
 	atomic_init(&seq_A, inserted ? birth_A : 0);
 	atomic_init(&open_A, 0);
 	atomic_init(&slot, 0);
 	atomic_init(&pte, OLD);
+	atomic_init(&bits[0], inserted);
 	atomic_init(&slept, 0);
 	atomic_init(&woke, 0);
 }
@@ -502,6 +566,26 @@ THREAD(t3, fault_A())
 #elif SCENARIO == 13 /* two inserts in a row hold the same slot */
 THREAD(t1, change(X, 2, 1))
 THREAD(t2, insert_A(); remove_A(); insert_A(); fault_A())
+#define THREADS 2
+#elif SCENARIO == 14 /* the filter's map is replaced, then an insert */
+THREAD(t1, change(X, 2, 1))
+THREAD(t2, grow(); insert_A(); fault_A())
+#define THREADS 2
+#elif SCENARIO == 15 /* it is replaced with A in it */
+#undef INSERTED
+#define INSERTED 1
+THREAD(t1, change(X, 2, 1))
+THREAD(t2, grow(); fault_A())
+#define THREADS 2
+#elif SCENARIO == 16 /* after an insert that may have adopted the change */
+THREAD(t1, change(X, 2, 1))
+THREAD(t2, insert_A(); grow(); fault_A())
+#define THREADS 2
+#elif SCENARIO == 17 /* against two changes, one after the other */
+#undef INSERTED
+#define INSERTED 1
+THREAD(t1, change(X, 2, 1); change(Y, 3, 1))
+THREAD(t2, grow(); fault_A())
 #define THREADS 2
 #endif
 

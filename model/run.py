@@ -28,6 +28,10 @@ NOTIFIER = {
     11: 'insert A and publish it, another thread faults, against one change',
     12: 'remove A and tear down, a fault goes on, against one change',
     13: 'insert, remove, insert A, a fault, against one change',
+    14: 'the map of the filter is replaced, insert A, a fault',
+    15: 'the map is replaced with A in it, a fault',
+    16: 'insert A, the map is replaced, a fault, against one change',
+    17: 'the map is replaced with A in it, a fault, against two changes',
 }
 RLX, ACQ, REL = ('memory_order_' + order
                  for order in ('relaxed', 'acquire', 'release'))
@@ -68,6 +72,14 @@ NOTIFIER_CHANGED = [
     ('set_seq() stores without looking for a removal', {'BUG': 12}, 12),
     ('the hull does not shrink', {'BUG': 13}, None),
     ('a reader sleeps without setting the bit', {'BUG': 14}, 9),
+    ('filter_overlaps(), map: acquire', {'O_MAP': ACQ}, 14),
+    ('filter_looks_up(): acquire', {'O_BITS': ACQ}, 16),
+    ('set_bits(): release', {'O_SETBITS': REL}, 16),
+    ('publish_map(): release', {'O_PUBLISHMAP': REL}, 14),
+    ('state_is_quiet(): acquire', {'O_QUIET': ACQ}, 15),
+    ('a map is published before it is filled', {'BUG': 15}, 15),
+    ('a map is freed without a look at the slots', {'BUG': 16}, 15),
+    ('a map is freed without a look at the list', {'BUG': 17}, 16),
 ]
 
 FENCE = {

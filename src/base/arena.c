@@ -338,6 +338,9 @@ void *mmn_callback_zalloc(size_t size)
 	char *block = mmn_callback_alloc(size);
 	size_t i;
 
+	/* The kernel has done it: a large block is a mapping of its own. */
+	if (block && size > MAX_BLOCK - sizeof(struct header))
+		return block;
 	/* Not memset(): a sanitizer's or a program's may do anything. */
 	for (i = 0; block && i < size; i++)
 		block[i] = 0;

@@ -407,7 +407,7 @@ static void unlink_classic(struct mmn_state *state, struct classic_sub *sub)
 	list_del(&sub->link);
 	if (watches_changes(sub)) {
 		state->nr_watching--;
-		state_filter_remove(state, 0, UINTPTR_MAX);
+		state_filter_remove(state, 0, UINTPTR_MAX, 0);
 	}
 	state_wake_drain(state);
 	MMN_PROBE(classic_unregister, sub, sub->birth);
@@ -439,13 +439,15 @@ static void wait_drained(struct mmn_state *state, uint64_t birth,
 static int register_locked(struct mmn_state *state, struct classic_sub *sub,
 			   struct mmn_sigmask *saved)
 {
+	uint32_t mark;
+
 	if (state->released)
 		return -EINVAL;
 	if (state_thread_has_change(state, 0, UINTPTR_MAX))
 		return -EDEADLK;
 	if (watches_changes(sub)) {
 		state->nr_watching++;
-		state_filter_add(state, 0, UINTPTR_MAX);
+		state_filter_add(state, 0, UINTPTR_MAX, &mark);
 	}
 	state_adopt_slots(state, 0, UINTPTR_MAX);
 	link_classic(state, sub);

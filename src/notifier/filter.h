@@ -6,19 +6,36 @@
  *
  * False is certain, true is a guess.  Three sieves, each with its own words:
  *
- *   hull    from the first subscribed byte to the last one;
- *   wide    the hull of the subscriptions that are too large for the levels;
- *   levels  address space cut into granules, one bit for each (modulo the size
- *           of the map), set where a subscription touches the granule.  Small
- *           subscriptions are on the level of small granules.
+ *   hull   from the first subscribed byte to the last one;
+ *   wide   the hull of the subscriptions that are too large for all levels;
+ *   map    a set of granules, hashed.  Level i cuts the address space into
+ *          granules of 2^(12 + 4i) bytes.  A subscription is on the first level
+ *          where it touches few granules, and on the one above it: a small change
+ *          is looked up among the small granules, a large one among the large
+ *          ones, and both have to say yes where both are few enough.
+ *
+ * The map is a Bloom filter of three bits in one cache line.  64 granules that
+ * lie side by side, a block, have the same three words and differ in the bit, so
+ * that one look tells about all of them:
+ *
+ *	hash(level, block) = line, 3 x (word of the line, rotation)
+ *	granule g of the block is bit (g + rotation) % 64 of each word
+ *
+ * It has at least 16 bits for each granule, and is replaced by a larger or a
+ * smaller one as subscriptions come and go.  The next map is filled in small
+ * steps by those who insert and remove, which is why no call takes long; then
+ * its address is stored.  The old one is freed when nobody can look at it.
  *
  * The words are changed under S and looked at without it.  F1 is what the race
  * between an insert and a change rests on; see mmn_invalidate_open():
  *
  * F1  For each range that was added there is, for each change that overlaps it,
  *     a word of each sieve that lets the change through, and it was stored
- *     before filter_add() returned.
- * F2  A count of 255 stays, and so does its bit, until the level is empty.
+ *     before filter_add() returned.  The address of the map is such a word.
+ * F2  A count of COUNT_END stays, and so does its bit, until the map is replaced
+ *     or has no granule left.
+ * F3  While there is a next map, it holds the ranges whose mark is the epoch.
+ * F4  All maps together are at most four times the size of the largest of them.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -27,22 +44,50 @@
 #include "base/atomic.h"
 #include "base/compiler.h"
 
-#define FILTER_LEVELS 2
-#define FILTER_BITS 4096u
-#define FILTER_WORDS (FILTER_BITS / 64)
+struct itree;
+
+/* The last level is there for what is on the one before it. */
+#define FILTER_LEVELS 9u
 /* A range of more granules than this belongs to the next level. */
-#define FILTER_MAX_ADDED 64u
+#define FILTER_MAX_ADDED 16u
 /* A change of more granules than this is not looked up. */
 #define FILTER_MAX_LOOKED_UP 256u
 
-struct filter_level {
+#define FILTER_LINE 64u
+#define FILTER_LINE_WORDS (FILTER_LINE / 8)
+#define FILTER_LINE_BITS (FILTER_LINE * 8)
+/* How many granules a line is made for: 16 bits for each. */
+#define FILTER_LINE_GRANULES (FILTER_LINE_BITS / 16)
+/* One half byte of count for each bit. */
+#define FILTER_LINE_COUNTS (FILTER_LINE_BITS / 2)
+/* The map in the filter itself has 2^FILTER_MIN_ORDER lines. */
+#define FILTER_MIN_ORDER 3u
+#define FILTER_MAX_ORDER 24u
+
+struct filter_line {
 	/* atomic: stored under S. F1 */
-	uint64_t bits[FILTER_WORDS];
-	/* S. F2 */
-	uint8_t counts[FILTER_BITS];
-	/* S: how many ranges are on this level; has a count reached its end? */
+	uint64_t words[FILTER_LINE_WORDS];
+} __attribute__((aligned(FILTER_LINE)));
+
+/*
+ * struct filter_map - one map, as those see it who change it, under S
+ */
+struct filter_map {
+	struct filter_line *lines;
+	/* F2 */
+	uint8_t *counts;
+	/* of the granules in it, and of those taken out since it was made */
 	size_t nr;
-	bool stuck;
+	size_t nr_removed;
+	/* how many counts have reached their end */
+	size_t nr_stuck;
+	/* what was allocated, NULL for the one inside the filter; bytes */
+	void *block;
+	size_t bytes;
+	/* of those that are no longer looked at */
+	struct filter_map *older;
+	/* the logarithm of the number of lines */
+	uint32_t order;
 };
 
 struct filter {
@@ -51,23 +96,56 @@ struct filter {
 	uintptr_t hull_hi;
 	uintptr_t wide_lo;
 	uintptr_t wide_hi;
+	/* atomic: stored under S: the lines, and the order in the low bits. F1 */
+	uintptr_t map;
 	/* atomic: stored under S: one bit for each level that is not empty. F1 */
 	uint32_t used;
+	/* S: the number of the map that was made last. F3 */
+	uint32_t epoch;
 	/* S */
 	size_t nr_wide;
-	struct filter_level levels[FILTER_LEVELS];
+	size_t nr_on[FILTER_LEVELS];
+	/* S: in use, being filled or NULL, no longer looked up */
+	struct filter_map *current;
+	struct filter_map *next;
+	struct filter_map *retired;
+	/* S: the next map is filled up to this key */
+	uintptr_t cursor_start;
+	uint64_t cursor_birth;
+	/* S: when memory for a map was refused: how many granules there were */
+	size_t refused_at;
+
+	struct filter_map small;
+	uint8_t small_counts[FILTER_LINE_COUNTS << FILTER_MIN_ORDER];
+	struct filter_line small_lines[1 << FILTER_MIN_ORDER];
 };
 
 static inline uint32_t filter_shift(uint32_t level)
 {
-	return level ? 24 : 16;
+	return 12 + 4 * level;
 }
 
 void filter_init(struct filter *filter);
+void filter_fini(struct filter *filter);
 
-/* S held.  The hull is stored by filter_set_hull(), which see. */
-void filter_add(struct filter *filter, uintptr_t start, uintptr_t last);
-void filter_remove(struct filter *filter, uintptr_t start, uintptr_t last);
+/*
+ * S held.  The hull is stored by filter_set_hull(), which see.  The mark belongs
+ * to the range: what add wrote there remove is given.
+ */
+void filter_add(struct filter *filter, uintptr_t start, uintptr_t last,
+		uint32_t *ret_mark);
+void filter_remove(struct filter *filter, uintptr_t start, uintptr_t last,
+		   uint32_t mark);
+
+/*
+ * S held, after every few adds and removes: a step on the way to a map of the
+ * right size.  What is in the tree, with its mark in the node, is what was added
+ * and is not wide.
+ */
+void filter_tend(struct filter *filter, struct itree *tree);
+
+/* S held, and nobody can be looking at a map that was retired. */
+void filter_free_retired(struct filter *filter);
 
 /* S held: what the subscriptions in the tree span; lo > hi for none. */
 void filter_set_hull(struct filter *filter, uintptr_t lo, uintptr_t hi);
@@ -75,37 +153,99 @@ void filter_set_hull(struct filter *filter, uintptr_t lo, uintptr_t hi);
 /* S held: F1 for one range. */
 bool filter_contains(struct filter *filter, uintptr_t start, uintptr_t last);
 
-static inline bool filter_looks_up(struct filter_level *level, uintptr_t first,
-				   uintptr_t last)
+/* S held: the maps count what is in the tree. F3; O(n) */
+bool filter_check(struct filter *filter, struct itree *tree);
+
+/* S held: what the maps have allocated. */
+size_t filter_bytes(const struct filter *filter);
+
+/* Line in the uppermost bits; words and rotations from bit 13 on. */
+static inline uint64_t filter_hash(uint32_t level, uint64_t block)
 {
-	uintptr_t granule, next;
+	uint64_t hash = (block << 4 | level) * UINT64_C(0x9e3779b97f4a7c15);
 
-	if (last - first >= FILTER_MAX_LOOKED_UP)
-		return true;
-	for (granule = first; granule <= last; granule = next) {
-		uint64_t mask = ~UINT64_C(0) << (granule % 64);
-		uint64_t *word = &level->bits[granule / 64 % FILTER_WORDS];
+	hash ^= hash >> 32;
+	return hash * UINT64_C(0xd6e8feb86659fd93);
+}
 
-		next = (granule | 63) + 1;
-		if (next > last)
-			mask &= ~UINT64_C(0) >> (63 - last % 64);
+#define FILTER_WORD(hash, i) ((hash) >> (13 + 9 * (i)) & 7)
+#define FILTER_ROTATION(hash, i) ((hash) >> (16 + 9 * (i)) & 63)
+
+static inline struct filter_line *filter_line_of(uintptr_t map, uint64_t hash)
+{
+	uintptr_t order = map % FILTER_LINE;
+
+	return (struct filter_line *)(map - order) + (hash >> (64 - order));
+}
+
+/* Which granules of a block may be there; bit i for granule i. */
+static inline uint64_t filter_block(uintptr_t map, uint32_t level,
+				    uint64_t block)
+{
+	uint64_t hash = filter_hash(level, block), found = ~UINT64_C(0);
+	struct filter_line *line = filter_line_of(map, hash);
+	uint32_t i;
+
+	for (i = 0; i < 3; i++) {
+		uint32_t rotation = FILTER_ROTATION(hash, i);
+		uint64_t word;
+
 		/*
 		 * pair(open_insert): the opener's loads, with the stores in
 		 * set_bit().  Without it as in filter_overlaps().
 		 */
-		if (mmn_load_seq_cst(word) & mask)
+		word = mmn_load_seq_cst(&line->words[FILTER_WORD(hash, i)]);
+		found &= word >> rotation | word << (-rotation & 63);
+	}
+	return found;
+}
+
+static inline bool filter_looks_up(uintptr_t map, uint32_t level,
+				   uint64_t first, uint64_t last)
+{
+	uint64_t block;
+
+	for (block = first / 64; block <= last / 64; block++) {
+		uint64_t mask = ~UINT64_C(0);
+
+		if (block == first / 64)
+			mask <<= first % 64;
+		if (block == last / 64)
+			mask &= ~UINT64_C(0) >> (63 - last % 64);
+		if (filter_block(map, level, block) & mask)
 			return true;
 	}
 	return false;
 }
 
+/* One of the levels that ranges are on, and the one above it. */
+static inline bool filter_level_overlaps(uintptr_t map, uint32_t level,
+					 uintptr_t start, uintptr_t last)
+{
+	uint32_t fine = filter_shift(level), coarse = filter_shift(level + 1);
+	uintptr_t nr = (last >> fine) - (start >> fine);
+
+	if (nr < 64 &&
+	    !filter_looks_up(map, level, start >> fine, last >> fine))
+		return false;
+	if ((last >> coarse) - (start >> coarse) >= FILTER_MAX_LOOKED_UP)
+		return true;
+	if (!filter_looks_up(map, level + 1, start >> coarse, last >> coarse))
+		return false;
+	return nr < 64 || nr >= FILTER_MAX_LOOKED_UP ||
+	       filter_looks_up(map, level, start >> fine, last >> fine);
+}
+
 /*
  * Context: any, also signal handlers; general registers only; never waits.
+ * Somebody who is between these loads is in a slot or on the list of changes:
+ * that keeps the map.
  */
 static inline bool filter_overlaps(struct filter *filter, uintptr_t start,
 				   uintptr_t last)
 {
-	uint32_t used, i;
+	uintptr_t map;
+	uint32_t used;
 
 	/*
 	 * pair(open_insert): the opener's loads, with the stores in
@@ -123,18 +263,21 @@ static inline bool filter_overlaps(struct filter *filter, uintptr_t start,
 	    mmn_load_seq_cst(&filter->wide_hi) >= start)
 		return true;
 	/*
+	 * pair(open_insert): the same, with publish(), for those that are in
+	 * the new map only.  Without it as above.
+	 * pair(filter_map): acquire, with publish().  Without it the map's
+	 * words may be those from before it was filled.
+	 */
+	map = mmn_load_seq_cst(&filter->map);
+	/*
 	 * pair(open_insert): the same, with set_used(), for the first one of a
 	 * level.  Without it as above.
 	 */
 	used = mmn_load_seq_cst(&filter->used);
-	for (i = 0; i < FILTER_LEVELS; i++) {
-		uint32_t shift = filter_shift(i);
-
-		if ((used >> i & 1) &&
-		    filter_looks_up(&filter->levels[i], start >> shift,
-				    last >> shift))
+	for (; used; used &= used - 1)
+		if (filter_level_overlaps(map, (uint32_t)__builtin_ctz(used),
+					  start, last))
 			return true;
-	}
 	return false;
 }
 

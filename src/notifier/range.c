@@ -121,7 +121,8 @@ static uint32_t count_open_changes(struct mmn_state *state,
  */
 static void link_range(struct mmn_state *state, struct range_sub *sub)
 {
-	state_filter_add(state, sub->node.start, sub->node.last);
+	state_filter_add(state, sub->node.start, sub->node.last,
+			 &sub->node.mark);
 	state_adopt_slots(state, sub->node.start, sub->node.last);
 	sub->node.birth = new_id(state);
 	itree_insert(&state->tree, &sub->node);
@@ -132,6 +133,7 @@ static void link_range(struct mmn_state *state, struct range_sub *sub)
 	mmn_store_relaxed(&sub->open,
 			  OPEN_ONE * count_open_changes(state, sub));
 	mmn_store_relaxed(&sub->seq, sub->node.birth);
+	state_filter_tend(state);
 }
 
 static int insert_locked(struct mmn_state *state, struct range_sub *sub,
@@ -222,7 +224,9 @@ static void dismiss_readers(struct range_sub *sub)
 static void unlink_range(struct mmn_state *state, struct range_sub *sub)
 {
 	itree_remove(&state->tree, &sub->node);
-	state_filter_remove(state, sub->node.start, sub->node.last);
+	state_filter_remove(state, sub->node.start, sub->node.last,
+			    sub->node.mark);
+	state_filter_tend(state);
 	dismiss_readers(sub);
 	MMN_PROBE(range_remove, sub, sub->node.start, sub->node.last);
 }

@@ -60,7 +60,8 @@ static bool counts_are_right(struct mmn_state *state)
 		    !filter_contains(&state->filter, node->start, node->last))
 			return false;
 	}
-	return itree_check(&state->tree);
+	return itree_check(&state->tree) &&
+	       filter_check(&state->filter, &state->tree);
 }
 
 static bool lists_are_in_order(struct mmn_state *state)
@@ -119,21 +120,53 @@ static void update_hull(struct mmn_state *state)
 	filter_set_hull(&state->filter, lo, hi);
 }
 
-void state_filter_add(struct mmn_state *state, uintptr_t start, uintptr_t last)
+void state_filter_add(struct mmn_state *state, uintptr_t start, uintptr_t last,
+		      uint32_t *ret_mark)
 {
 	struct filter *filter = &state->filter;
 
 	filter_set_hull(filter,
 			start < filter->hull_lo ? start : filter->hull_lo,
 			last > filter->hull_hi ? last : filter->hull_hi);
-	filter_add(filter, start, last);
+	filter_add(filter, start, last, ret_mark);
 }
 
 void state_filter_remove(struct mmn_state *state, uintptr_t start,
-			 uintptr_t last)
+			 uintptr_t last, uint32_t mark)
 {
-	filter_remove(&state->filter, start, last);
+	filter_remove(&state->filter, start, last, mark);
 	update_hull(state);
+}
+
+/*
+ * Is no change open?  Then none is in the middle of filter_overlaps() either: it
+ * has a slot before, and gives it up afterwards, or was put on the list from it
+ * and is on it until its end.
+ */
+static bool is_quiet(const struct mmn_state *state)
+{
+	uint32_t i;
+
+	if (!list_is_empty(&state->changes))
+		return false;
+	for (i = 0; i < NR_SLOTS; i++)
+		/*
+		 * pair(open_insert): with the store in claim_slot(): whoever
+		 * claims a slot that was free here sees the new map.  Without
+		 * it he may look at the old one, which is freed.
+		 * pair(close_insert): acquire, with mmn_invalidate_close().
+		 * Without it his last look may come after the free.
+		 */
+		if (mmn_load_seq_cst(&state->slots[i].word))
+			return false;
+	return true;
+}
+
+void state_filter_tend(struct mmn_state *state)
+{
+	filter_tend(&state->filter, &state->tree);
+	if (state->filter.retired && is_quiet(state))
+		filter_free_retired(&state->filter);
 }
 
 static void count_change(struct mmn_state *state,
@@ -324,6 +357,7 @@ void mmn_state_put(struct mmn_state *state)
 		return;
 	mmn_bug_on(!list_is_empty(&state->changes) || !slots_are_free(state),
 		   "the last reference to a state is put inside a change");
+	filter_fini(&state->filter);
 	mmn_mutex_fini(&state->get_lock);
 	mmn_mutex_fini(&state->lock);
 	mmn_callback_free(state->block);

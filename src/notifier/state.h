@@ -305,10 +305,15 @@ void state_drop(struct mmn_state *state);
 /* S5, S2 and the order of the lists; for selfcheck builds. */
 bool state_check(struct mmn_state *state);
 
-/* S2 before something comes and after it has gone; S held. */
-void state_filter_add(struct mmn_state *state, uintptr_t start, uintptr_t last);
+/*
+ * S2 before something comes and after it has gone; S held.  When the tree has
+ * followed, state_filter_tend() keeps the size of the filter right.
+ */
+void state_filter_add(struct mmn_state *state, uintptr_t start, uintptr_t last,
+		      uint32_t *ret_mark);
 void state_filter_remove(struct mmn_state *state, uintptr_t start,
-			 uintptr_t last);
+			 uintptr_t last, uint32_t mark);
+void state_filter_tend(struct mmn_state *state);
 
 /*
  * Make every open change within [start, last] a registered one, so that it is

@@ -44,6 +44,8 @@ struct itree_node {
 	struct itree_node *left;
 	struct itree_node *right;
 	uint32_t height;
+	/* the caller's: the tree leaves it alone */
+	uint32_t mark;
 };
 
 /*
