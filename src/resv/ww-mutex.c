@@ -409,9 +409,13 @@ static void join_queue(struct ww_mutex *lock, struct ww_waiter *waiter)
 static void leave_queue(struct ww_mutex *lock, struct ww_waiter *waiter)
 {
 	dequeue(lock, waiter);
+	/*
+	 * pair(ww_left): release, with the acquire in ww_mutex_unlock().
+	 * Without it the holder may end its context, and use the memory for
+	 * something else, while who left still looks at it.
+	 */
 	if (!lock->queue)
-		/* relaxed: with a queue only the guard changes it */
-		mmn_fetch_and_relaxed(&lock->word, ~(unsigned long)WW_QUEUED);
+		mmn_fetch_and_release(&lock->word, ~(unsigned long)WW_QUEUED);
 }
 
 /* Guarded.  Is waiting any longer how a deadlock would begin? */
@@ -669,8 +673,12 @@ void ww_mutex_unlock(struct ww_mutex *lock)
 	/*
 	 * pair(ww_lock): release, with the acquire in take_free().  Without it
 	 * the next holder may not see what this one wrote.
+	 *
+	 * pair(ww_left): acquire, with the release in leave_queue().  Without
+	 * it the caller may end the context, and use its memory for something
+	 * else, while somebody who has just left the queue still looks at it.
 	 */
-	if (unlikely(!mmn_cmpxchg_release(&lock->word, &word, 0)))
+	if (unlikely(!mmn_cmpxchg_acq_rel(&lock->word, &word, 0)))
 		hand_over(lock);
 }
 
