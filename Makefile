@@ -8,9 +8,14 @@ DESTDIR ?=
 PROGRAM ?= python3 examples/memory-workout.py
 RUN_FLAGS ?=
 
+# Self-checks would be measured too: benchmarks have a build of their own.
+BENCH_BUILD ?= build-bench
+FIGURES ?= $(BENCH_BUILD)/figures
+
 TESTLOG = $(BUILD)/meson-logs/testlog.json
 
-.PHONY: all deps build run check bench install ordering abi clean help
+.PHONY: all deps build run check bench bench-build figures install ordering \
+	abi clean help
 
 all: build
 
@@ -20,11 +25,13 @@ help:
 	@echo 'make run       mirror a live python3 program, and report'
 	@echo '               (PROGRAM="..." for another one, RUN_FLAGS="...")'
 	@echo 'make check     build and run all tests'
-	@echo 'make bench     print the benchmarks, each a ratio in one process'
+	@echo 'make bench     print the benchmarks, each a ratio in one process, and'
+	@echo '               draw figures in FIGURES=$(FIGURES)/'
+	@echo 'make figures   draw those of doc/PERFORMANCE.md anew'
 	@echo 'make install   install below PREFIX=$(PREFIX), DESTDIR is honoured'
 	@echo 'make ordering  write doc/ORDERING.md anew'
 	@echo 'make abi       write doc/abi/layout.txt anew'
-	@echo 'make clean     remove $(BUILD)/'
+	@echo 'make clean     remove $(BUILD)/ and $(BENCH_BUILD)/'
 
 deps:
 	@scripts/deps.sh build check
@@ -45,8 +52,23 @@ check: deps build
 	@meson test -C $(BUILD) --no-rebuild --print-errorlogs; status=$$?; \
 	scripts/test-summary.py --list $(TESTLOG) && exit $$status
 
-bench: build
-	@meson test -C $(BUILD) --no-rebuild --benchmark --verbose --suite bench
+$(BENCH_BUILD)/build.ninja:
+	@scripts/deps.sh build
+	@meson setup $(BENCH_BUILD) --buildtype=release >$(BENCH_BUILD).log 2>&1 || \
+		{ cat $(BENCH_BUILD).log; exit 1; }
+	@rm -f $(BENCH_BUILD).log
+
+bench-build: $(BENCH_BUILD)/build.ninja
+	@ninja -C $(BENCH_BUILD) --quiet
+
+bench: bench-build
+	@meson test -C $(BENCH_BUILD) --no-rebuild --benchmark --verbose --suite bench
+	@scripts/plot.py $(BENCH_BUILD)/scale.tsv $(FIGURES)
+
+figures: bench-build
+	@$(BENCH_BUILD)/bench/scale-bench 10 $(BENCH_BUILD)/scale.tsv
+	@scripts/plot.py $(BENCH_BUILD)/scale.tsv doc/figures
+	@cp $(BENCH_BUILD)/scale.tsv doc/figures/scale.tsv
 
 install: build
 	@meson configure $(BUILD) -Dprefix=$(abspath $(PREFIX))
@@ -61,4 +83,4 @@ abi:
 	@scripts/check-abi.py --write
 
 clean:
-	@rm -rf $(BUILD)
+	@rm -rf $(BUILD) $(BENCH_BUILD)
