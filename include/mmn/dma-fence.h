@@ -876,7 +876,9 @@ void dma_fence_set_deadline(struct dma_fence *fence, int64_t deadline);
  * dma_fence_begin_signalling - from here on the thread is on the way to a signal
  *
  * Until the end it must not wait for a fence, nor take a lock that anybody holds
- * while waiting for one; both are reported.  Sections nest.
+ * while waiting for one, nor allocate from the heap (use mmn_callback_alloc()):
+ * all are reported.  The library's own locks are known, and so is
+ * struct ww_mutex, which is never taken there.  Sections nest.
  *
  * Context: any.
  * Return: a cookie for dma_fence_end_signalling(): true when it is nested.

@@ -17,25 +17,42 @@
 #include "base/atomic.h"
 #include "config.h"
 
-struct mmn_mutex;
-
-/* Where a lock was taken. */
+/* A place in the library; or, if there is a caller, where that called it from. */
 struct mmn_site {
 	const char *file;
 	const char *function;
 	uint32_t line;
+	const void *caller;
 };
 
 #define MMN_SITE()                                                         \
 	__extension__({                                                    \
 		static const struct mmn_site site_ = { __FILE__, __func__, \
-						       __LINE__ };         \
+						       __LINE__, NULL };   \
 		&site_;                                                    \
 	})
 
+/* Where a lock was taken: a line of a file, or without that an address. */
+struct mmn_place {
+	const char *file;
+	uintptr_t line;
+};
+
+/*
+ * struct mmn_held_lock - what base/lock-order.h knows of a lock that is held
+ *
+ * Of locks that are taken together, in any order, only the first has an entry:
+ * its lock is what they have in common.
+ */
 struct mmn_held_lock {
-	const struct mmn_mutex *lock;
-	const struct mmn_site *site;
+	const void *lock;
+	/* Whose order against waits for fences is judged; NULL for nobody's. */
+	const void *kind;
+	struct mmn_place place;
+	/* 0 for a lock of the program */
+	uint32_t rank;
+	/* locks that are taken together and not released yet */
+	uint32_t count;
 };
 
 /*
@@ -51,7 +68,7 @@ struct mmn_callback_frame {
 	bool nonblocking;
 };
 
-#define MMN_MAX_HELD_LOCKS 12
+#define MMN_MAX_HELD_LOCKS 24
 
 struct mmn_context {
 	/* Innermost callback, NULL outside of callbacks. */
@@ -63,6 +80,8 @@ struct mmn_context {
 	/* mmn_context_self(), 0 before the first question */
 	uint64_t serial;
 #if MMN_SELFCHECK
+	/* It is on the way to the signal of a fence. */
+	bool signalling;
 	uint32_t nr_held;
 	struct mmn_held_lock held[MMN_MAX_HELD_LOCKS];
 #endif

@@ -9,6 +9,9 @@
  * and pass everything on to whoever would have been called without us (glibc, or
  * another allocator further down the line).
  *
+ * The same goes for memory on the way to the signal of a fence: whoever changes
+ * memory may be waiting for that very fence, with the allocator's lock held.
+ *
  * The library comes before libc in the search order of a program that links it,
  * so its definitions are the ones that everybody gets, libc included.  They carry
  * no symbol version: a program linked against this build runs with a release
@@ -80,27 +83,38 @@ static bool resolve(void)
 	return true;
 }
 
-static inline void check(const char *text)
+static inline void check_callback(const char *text)
 {
 	if (unlikely(mmn_context_in_callback()))
 		mmn_bug(text);
 }
 
+/* free() is in order on the way to a signal: it waits for nothing. */
+static inline void check(const char *callback_text, const char *signal_text)
+{
+	check_callback(callback_text);
+	if (unlikely(mmn_context.signalling))
+		mmn_bug(signal_text);
+}
+
 EXPORT void *malloc(size_t size)
 {
-	check("malloc() in a callback: use mmn_callback_alloc()");
+	check("malloc() in a callback: use mmn_callback_alloc()",
+	      "malloc() on the way to a signal");
 	return resolve() ? next.malloc(size) : __libc_malloc(size);
 }
 
 EXPORT void *calloc(size_t nr, size_t size)
 {
-	check("calloc() in a callback: use mmn_callback_alloc()");
+	check("calloc() in a callback: use mmn_callback_alloc()",
+	      "calloc() on the way to a signal");
 	return resolve() ? next.calloc(nr, size) : __libc_calloc(nr, size);
 }
 
 EXPORT void *realloc(void *block, size_t size)
 {
-	check("realloc() in a callback: use mmn_callback_alloc()");
+	check("realloc() in a callback: use mmn_callback_alloc()",
+	      "realloc() on the way to a signal");
 	return resolve() ? next.realloc(block, size)
 			 : __libc_realloc(block, size);
 }
@@ -109,7 +123,7 @@ EXPORT void free(void *block)
 {
 	if (!block)
 		return;
-	check("free() in a callback: use mmn_callback_free()");
+	check_callback("free() in a callback: use mmn_callback_free()");
 	if (resolve())
 		next.free(block);
 	else
@@ -124,13 +138,15 @@ static void *aligned(size_t align, size_t size)
 
 EXPORT void *memalign(size_t align, size_t size)
 {
-	check("memalign() in a callback: use mmn_callback_alloc()");
+	check("memalign() in a callback: use mmn_callback_alloc()",
+	      "memalign() on the way to a signal");
 	return aligned(align, size);
 }
 
 EXPORT void *aligned_alloc(size_t align, size_t size)
 {
-	check("aligned_alloc() in a callback: use mmn_callback_alloc()");
+	check("aligned_alloc() in a callback: use mmn_callback_alloc()",
+	      "aligned_alloc() on the way to a signal");
 	return aligned(align, size);
 }
 
@@ -138,7 +154,8 @@ EXPORT int posix_memalign(void **ret_block, size_t align, size_t size)
 {
 	void *block;
 
-	check("posix_memalign() in a callback: use mmn_callback_alloc()");
+	check("posix_memalign() in a callback: use mmn_callback_alloc()",
+	      "posix_memalign() on the way to a signal");
 	if (!align || align % sizeof(void *) || (align & (align - 1)))
 		return EINVAL;
 	block = aligned(align, size);

@@ -17,6 +17,7 @@
 
 #include "base/compiler.h"
 #include "base/context.h"
+#include "base/lock-order.h"
 #include "base/syscall.h"
 #include "config.h"
 
@@ -30,6 +31,7 @@ struct mmn_driver_lock;
  * be taken in a callback that must not sleep.
  */
 enum mmn_lock_rank {
+	MMN_RANK_RESERVATION = 5,     /* struct ww_mutex: of the program */
 	MMN_RANK_RUN = 10,	      /* a tool built on the library */
 	MMN_RANK_SOURCE_INSTALL = 20, /* installing and removing a source */
 	MMN_RANK_MIRROR = 30,	      /* one mirror's requests */
@@ -74,15 +76,9 @@ bool mmn_mutex_trylock_at(struct mmn_mutex *m, const struct mmn_site *site)
 void mmn_mutex_unlock(struct mmn_mutex *m) MMN_RELEASES(*m);
 bool mmn_mutex_is_held(const struct mmn_mutex *m);
 
-/*
- * The caller is about to sleep for an unbounded time: reported when it holds a
- * short lock or is in a callback that must not.
- */
-void mmn_might_sleep_at(const struct mmn_site *site);
-
 #define mmn_mutex_lock(m) mmn_mutex_lock_at((m), MMN_SITE())
 #define mmn_mutex_trylock(m) mmn_mutex_trylock_at((m), MMN_SITE())
-#define mmn_might_sleep() mmn_might_sleep_at(MMN_SITE())
+#define mmn_might_sleep() mmn_order_sleeping(MMN_SITE())
 
 #else
 

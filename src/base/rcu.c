@@ -27,13 +27,21 @@ static void make_key(void)
 	pthread_key_create(&thread_key, unregister_thread);
 }
 
+/*
+ * What liburcu allocates once for a thread, or for the process, is not what the
+ * checks of signalling sections are after.
+ */
 void mmn_rcu_register_thread(void)
 {
+	bool signalling = mmn_order_signalling();
+
+	mmn_order_set_signalling(false);
 	pthread_once(&key_once, make_key);
 	urcu_memb_register_thread();
 	mmn_rcu_registered = true;
 	/* Any value but NULL has the destructor called. */
 	pthread_setspecific(thread_key, &key_once);
+	mmn_order_set_signalling(signalling);
 }
 
 void mmn_rcu_synchronize(void)
@@ -61,9 +69,13 @@ static void run_deferred(struct rcu_head *head)
 void mmn_rcu_defer(struct mmn_rcu_head *head,
 		   void (*function)(struct mmn_rcu_head *head))
 {
+	bool signalling = mmn_order_signalling();
+
 	head->function = function;
 	mmn_rcu_tsan_release(head);
+	mmn_order_set_signalling(false);
 	urcu_memb_call_rcu(&head->head, run_deferred);
+	mmn_order_set_signalling(signalling);
 }
 
 struct marker {

@@ -41,6 +41,20 @@ static inline void mmn_text_add_number(struct mmn_text *text, uint64_t number)
 	mmn_text_add(text, &digits[i]);
 }
 
+static inline void mmn_text_add_address(struct mmn_text *text, uintptr_t where)
+{
+	char digits[2 * sizeof(where) + 1];
+	uint32_t i = sizeof(digits) - 1;
+
+	digits[i] = '\0';
+	do {
+		digits[--i] = "0123456789abcdef"[where % 16];
+		where /= 16;
+	} while (where);
+	mmn_text_add(text, "0x");
+	mmn_text_add(text, &digits[i]);
+}
+
 /* "lock.c:12": the folder is the same for everybody who builds. */
 static inline void mmn_text_add_place(struct mmn_text *text, const char *file,
 				      uint32_t line)

@@ -119,6 +119,94 @@ void ww_acquire_fini(struct ww_acquire_ctx *ctx)
 	ctx->ww_class = NULL;
 }
 
+#if MMN_SELFCHECK
+
+/* Locks of one context have one entry: they are taken in any order. */
+static const void *held_as(const struct ww_mutex *lock,
+			   const struct ww_acquire_ctx *ctx)
+{
+	return ctx ? (const void *)ctx : lock;
+}
+
+static struct mmn_held_lock held_lock(const struct ww_mutex *lock,
+				      const struct ww_acquire_ctx *ctx,
+				      const struct mmn_site *site)
+{
+	return (struct mmn_held_lock){
+		.lock = held_as(lock, ctx),
+		.kind = lock->ww_class,
+		.place = mmn_place(site),
+		.rank = MMN_RANK_RESERVATION,
+	};
+}
+
+/*
+ * Fences are waited for with these locks held, that is what they are for, and
+ * memory is changed.  One wrong place is enough to tell.
+ */
+static void check_place(const struct mmn_site *site)
+{
+	struct mmn_place place = mmn_place(site);
+
+	if (mmn_order_signalling() && mmn_order_is_news(place, place))
+		mmn_bug("a lock of a set is taken on the way to a signal");
+	if (mmn_context_in_callback() && mmn_order_is_news(place, place))
+		mmn_bug("a lock of a set is taken in a callback");
+}
+
+static void order_taking(const struct ww_mutex *lock,
+			 const struct ww_acquire_ctx *ctx,
+			 const struct mmn_site *site)
+{
+	struct mmn_held_lock held = held_lock(lock, ctx, site);
+
+	mmn_order_sleeping(site);
+	check_place(site);
+	if (!mmn_order_signalling())
+		mmn_order_taking(&held, site);
+}
+
+static void order_taken(const struct ww_mutex *lock,
+			const struct ww_acquire_ctx *ctx,
+			const struct mmn_site *site)
+{
+	struct mmn_held_lock held = held_lock(lock, ctx, site);
+
+	mmn_order_taken(&held, site);
+}
+
+static void order_released(const struct ww_mutex *lock,
+			   const struct ww_acquire_ctx *ctx)
+{
+	mmn_order_released(held_as(lock, ctx));
+}
+
+#else
+
+static void order_taking(const struct ww_mutex *lock,
+			 const struct ww_acquire_ctx *ctx,
+			 const struct mmn_site *site)
+{
+}
+
+static void order_taken(const struct ww_mutex *lock,
+			const struct ww_acquire_ctx *ctx,
+			const struct mmn_site *site)
+{
+}
+
+static void order_released(const struct ww_mutex *lock,
+			   const struct ww_acquire_ctx *ctx)
+{
+}
+
+#endif
+
+/* Where the caller of a public function took a lock. */
+#define CALLER()                                           \
+	(&(struct mmn_site){ __FILE__, __func__, __LINE__, \
+			     __builtin_return_address(0) })
+
 static bool is_older(const struct ww_acquire_ctx *a,
 		     const struct ww_acquire_ctx *b)
 {
@@ -239,8 +327,10 @@ static bool take_free(struct ww_mutex *lock, struct ww_acquire_ctx *ctx)
 				   (unsigned long)ctx | WW_HELD);
 }
 
-static void note_taken(struct ww_mutex *lock, struct ww_acquire_ctx *ctx)
+static void note_taken(struct ww_mutex *lock, struct ww_acquire_ctx *ctx,
+		       const struct mmn_site *site)
 {
+	order_taken(lock, ctx, site);
 	/* relaxed: read by others only to compare with themselves */
 	mmn_store_relaxed(&lock->owner, mmn_context_self());
 	if (!ctx)
@@ -319,9 +409,13 @@ static void join_queue(struct ww_mutex *lock, struct ww_waiter *waiter)
 static void leave_queue(struct ww_mutex *lock, struct ww_waiter *waiter)
 {
 	dequeue(lock, waiter);
+	/*
+	 * pair(ww_left): release, with the acquire in ww_mutex_unlock().
+	 * Without it the holder may end its context, and use the memory for
+	 * something else, while who left still looks at it.
+	 */
 	if (!lock->queue)
-		/* relaxed: with a queue only the guard changes it */
-		mmn_fetch_and_relaxed(&lock->word, ~(unsigned long)WW_QUEUED);
+		mmn_fetch_and_release(&lock->word, ~(unsigned long)WW_QUEUED);
 }
 
 /* Guarded.  Is waiting any longer how a deadlock would begin? */
@@ -459,20 +553,31 @@ static int check_ctx(struct ww_mutex *lock, struct ww_acquire_ctx *ctx)
 	return 0;
 }
 
-static int lock_any(struct ww_mutex *lock, struct ww_acquire_ctx *ctx,
-		    struct dma_fence_cancel *cancel)
+/* In the order that tells most: a lock held already is not waited for. */
+static int lock_checked(struct ww_mutex *lock, struct ww_acquire_ctx *ctx,
+			struct dma_fence_cancel *cancel)
 {
 	int ret = ctx ? check_ctx(lock, ctx) : 0;
 	bool twice = !ret && ww_mutex_is_held(lock);
 
-	mmn_might_sleep();
 	mmn_bug_on(twice, "a lock is taken twice, with two contexts or none");
 	if (twice)
 		return -EALREADY;
 	if (!ret && !take_free(lock, ctx))
 		ret = lock_contended(lock, ctx, cancel);
+	return ret;
+}
+
+static int lock_any(struct ww_mutex *lock, struct ww_acquire_ctx *ctx,
+		    struct dma_fence_cancel *cancel,
+		    const struct mmn_site *site)
+{
+	int ret;
+
+	order_taking(lock, ctx, site);
+	ret = lock_checked(lock, ctx, cancel);
 	if (!ret)
-		note_taken(lock, ctx);
+		note_taken(lock, ctx, site);
 	if (ret == -EDEADLK)
 		ctx->contending_lock = lock;
 	return ret;
@@ -480,13 +585,13 @@ static int lock_any(struct ww_mutex *lock, struct ww_acquire_ctx *ctx,
 
 int ww_mutex_lock(struct ww_mutex *lock, struct ww_acquire_ctx *ctx)
 {
-	return lock_any(lock, ctx, NULL);
+	return lock_any(lock, ctx, NULL, CALLER());
 }
 
 int ww_mutex_lock_interruptible(struct ww_mutex *lock,
 				struct ww_acquire_ctx *ctx)
 {
-	return lock_any(lock, ctx, fence_bound_cancel());
+	return lock_any(lock, ctx, fence_bound_cancel(), CALLER());
 }
 
 static void check_slow(const struct ww_acquire_ctx *ctx)
@@ -501,7 +606,7 @@ void ww_mutex_lock_slow(struct ww_mutex *lock, struct ww_acquire_ctx *ctx)
 	int ret;
 
 	check_slow(ctx);
-	ret = lock_any(lock, ctx, NULL);
+	ret = lock_any(lock, ctx, NULL, CALLER());
 	mmn_bug_on(ret, "a slow lock fails");
 }
 
@@ -509,7 +614,7 @@ int ww_mutex_lock_slow_interruptible(struct ww_mutex *lock,
 				     struct ww_acquire_ctx *ctx)
 {
 	check_slow(ctx);
-	return lock_any(lock, ctx, fence_bound_cancel());
+	return lock_any(lock, ctx, fence_bound_cancel(), CALLER());
 }
 
 int ww_mutex_trylock(struct ww_mutex *lock, struct ww_acquire_ctx *ctx)
@@ -521,7 +626,7 @@ int ww_mutex_trylock(struct ww_mutex *lock, struct ww_acquire_ctx *ctx)
 		mmn_store_relaxed(&ctx->state, 0);
 	if (!take_free(lock, ctx))
 		return 0;
-	note_taken(lock, ctx);
+	note_taken(lock, ctx, CALLER());
 	return 1;
 }
 
@@ -560,6 +665,7 @@ void ww_mutex_unlock(struct ww_mutex *lock)
 		   "a lock is released by a thread that does not hold it");
 	if (!held)
 		return;
+	order_released(lock, ctx);
 	if (ctx)
 		ctx->acquired--;
 	/* relaxed: read by others only to compare with themselves */
@@ -567,8 +673,12 @@ void ww_mutex_unlock(struct ww_mutex *lock)
 	/*
 	 * pair(ww_lock): release, with the acquire in take_free().  Without it
 	 * the next holder may not see what this one wrote.
+	 *
+	 * pair(ww_left): acquire, with the release in leave_queue().  Without
+	 * it the caller may end the context, and use its memory for something
+	 * else, while somebody who has just left the queue still looks at it.
 	 */
-	if (unlikely(!mmn_cmpxchg_release(&lock->word, &word, 0)))
+	if (unlikely(!mmn_cmpxchg_acq_rel(&lock->word, &word, 0)))
 		hand_over(lock);
 }
 

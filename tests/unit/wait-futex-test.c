@@ -11,6 +11,7 @@
 #include "base/syscall.h"
 #include "base/time.h"
 #include "base/wait.h"
+#include "unit/answer-syscall.h"
 
 static const uint64_t MS = 1000000;
 
@@ -19,6 +20,53 @@ TEST(word_that_has_changed_already_is_not_waited_for)
 	uint32_t word = 5;
 
 	t_err(mmn_wait_on(&word, 4, NULL), 0);
+}
+
+/* Right at any moment; mostly when somebody sleeps on it. */
+static void *wake_later(void *arg)
+{
+	uint32_t *word = arg;
+
+	usleep(1000);
+	/* relaxed: nothing else is read */
+	mmn_fetch_add_relaxed(word, 1);
+	mmn_wake(word, 1);
+	return NULL;
+}
+
+static void wait_for_either(uint32_t *a, uint32_t *b, uint32_t *moved)
+{
+	uint32_t seen_a = mmn_load_relaxed(a);
+	uint32_t seen_b = mmn_load_relaxed(b);
+	pthread_t thread;
+
+	t_err(pthread_create(&thread, NULL, wake_later, moved), 0);
+	while (mmn_load_relaxed(a) == seen_a && mmn_load_relaxed(b) == seen_b)
+		mmn_wait_on_two(a, seen_a, b, seen_b);
+	t_err(pthread_join(thread, NULL), 0);
+	t_ne(mmn_load_relaxed(moved), moved == a ? seen_a : seen_b);
+}
+
+TEST(either_of_two_words_ends_a_wait)
+{
+	uint32_t a = 5;
+	uint32_t b = 6;
+
+	mmn_wait_on_two(&a, 4, &b, 6);
+	mmn_wait_on_two(&a, 5, &b, 7);
+	wait_for_either(&a, &b, &a);
+	wait_for_either(&a, &b, &b);
+}
+
+TEST(either_of_two_words_ends_a_wait_on_old_systems)
+{
+	uint32_t a = 5;
+	uint32_t b = 6;
+
+	answer_syscall(SYS_futex_waitv, ENOSYS);
+	mmn_wait_on_two(&a, 4, &b, 6);
+	wait_for_either(&a, &b, &a);
+	wait_for_either(&a, &b, &b);
 }
 
 TEST(deadline_in_the_past_times_out_at_once)
