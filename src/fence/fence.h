@@ -152,6 +152,32 @@ void fence_end_enable(struct dma_fence *fence);
 bool fence_append_callback(struct dma_fence *fence, struct dma_fence_cb *cb,
 			   dma_fence_func_t func);
 
+/*
+ * Between the two, what this thread signals runs its callbacks later, so that a
+ * lock can be held.  Give the second what the first returned.
+ */
+bool fence_hold_callbacks(void);
+void fence_run_callbacks(bool outermost);
+
+/*
+ * One word that a thread sleeps on: its own, or the one by which its waits can be
+ * cancelled.  Look at the word, then at what is waited for, then sleep.
+ */
+struct fence_sleeper {
+	uint32_t *word;
+	/* NULL if it cannot be cancelled */
+	const struct dma_fence_cancel *cancel;
+	uint32_t own_word;
+};
+
+void fence_sleeper_init(struct fence_sleeper *sleeper, bool intr);
+void fence_sleeper_wake(struct fence_sleeper *sleeper);
+bool fence_sleeper_is_cancelled(const struct fence_sleeper *sleeper);
+uint32_t fence_sleeper_look(const struct fence_sleeper *sleeper);
+/* 0, or -ETIMEDOUT when @deadline, in nanoseconds, has passed. */
+int fence_sleeper_sleep(struct fence_sleeper *sleeper, uint32_t seen,
+			int64_t deadline);
+
 /* Make it signalled before anybody knows it. */
 void fence_init_signaled(struct dma_fence *fence, int64_t timestamp);
 

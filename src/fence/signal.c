@@ -440,20 +440,32 @@ static bool enable_in_section(struct dma_fence *fence)
 	return under_way;
 }
 
+bool fence_hold_callbacks(void)
+{
+	bool outermost = !queue.busy;
+
+	queue.busy = true;
+	return outermost;
+}
+
+void fence_run_callbacks(bool outermost)
+{
+	if (outermost)
+		work_off_queue();
+}
+
 /* What an op signals runs its callbacks after the lock is released. */
 static bool enable_by_op(struct dma_fence *fence)
 {
-	bool outer = !queue.busy;
+	bool outermost = fence_hold_callbacks();
 	bool under_way;
 
-	queue.busy = true;
 	mmn_rcu_read_lock();
 	under_way = enable_in_section(fence);
 	mmn_rcu_read_unlock();
 	if (!under_way)
 		signal_now(fence, false);
-	if (outer)
-		work_off_queue();
+	fence_run_callbacks(outermost);
 	return !dma_fence_test_signaled_flag(fence);
 }
 

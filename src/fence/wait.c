@@ -124,20 +124,61 @@ static int sleep_on_flags(struct dma_fence *fence, const struct limit *limit)
 	}
 }
 
+void fence_sleeper_init(struct fence_sleeper *sleeper, bool intr)
+{
+	struct dma_fence_cancel *cancel = intr ? bound_cancel : NULL;
+
+	sleeper->own_word = 0;
+	sleeper->cancel = cancel;
+	sleeper->word = cancel ? &cancel->word : &sleeper->own_word;
+}
+
+void fence_sleeper_wake(struct fence_sleeper *sleeper)
+{
+	uint32_t *word = sleeper->word;
+
+	/*
+	 * pair(sleeper_word): release, with the acquire in
+	 * fence_sleeper_look().  Without it the sleeper sees the word moved,
+	 * but not yet the fence signalled, and sleeps on the moved word.
+	 */
+	mmn_fetch_add_release(word, MOVE);
+	mmn_wake(word, INT_MAX);
+}
+
+bool fence_sleeper_is_cancelled(const struct fence_sleeper *sleeper)
+{
+	return is_cancelled(sleeper->cancel);
+}
+
+uint32_t fence_sleeper_look(const struct fence_sleeper *sleeper)
+{
+	/*
+	 * pair(sleeper_word): acquire, with the release in
+	 * fence_sleeper_wake().  Without it the fence may be looked at before
+	 * the word, and the sleeper sleeps on a word that was moved between.
+	 */
+	return mmn_load_acquire(sleeper->word);
+}
+
+int fence_sleeper_sleep(struct fence_sleeper *sleeper, uint32_t seen,
+			int64_t deadline)
+{
+	struct limit limit = limit_at(deadline);
+
+	return mmn_wait_on(sleeper->word, seen, limit_deadline(&limit));
+}
+
 /* A callback that moves the word its sleeper sleeps on. */
 struct wake_up {
 	struct dma_fence_cb cb;
-	uint32_t *word;
+	struct fence_sleeper *sleeper;
 };
 
 static void wake_up(struct dma_fence *fence, struct dma_fence_cb *cb)
 {
-	uint32_t *word = container_of(cb, struct wake_up, cb)->word;
-
 	(void)fence;
-	/* relaxed: the sleeper looks at the fences themselves */
-	mmn_fetch_add_relaxed(word, MOVE);
-	mmn_wake(word, INT_MAX);
+	fence_sleeper_wake(container_of(cb, struct wake_up, cb)->sleeper);
 }
 
 struct several {
@@ -159,12 +200,12 @@ static uint32_t find_signaled(const struct several *several)
 	return i;
 }
 
-static void add_wakers(struct several *several, uint32_t *word)
+static void add_wakers(struct several *several, struct fence_sleeper *sleeper)
 {
 	uint32_t i;
 
 	for (i = 0; i < several->count; i++) {
-		several->wakers[i].word = word;
+		several->wakers[i].sleeper = sleeper;
 		if (dma_fence_add_callback(several->fences[i],
 					   &several->wakers[i].cb, wake_up))
 			break;
@@ -181,51 +222,46 @@ static void remove_wakers(struct several *several)
 					  &several->wakers[i].cb);
 }
 
-static int sleep_on_word(struct several *several, uint32_t *word,
-			 const struct dma_fence_cancel *cancel,
-			 const struct limit *limit, uint32_t *ret_index)
+/*
+ * Why a move of the word cannot be missed: the word is read before the fences,
+ * and a fence's flag is set before its callback moves the word.
+ */
+static int sleep_on_word(struct several *several, struct fence_sleeper *sleeper,
+			 int64_t deadline, uint32_t *ret_index)
 {
 	bool late = false;
 
 	for (;;) {
-		/* relaxed: what it stands for is looked at below */
-		uint32_t seen = mmn_load_relaxed(word);
+		uint32_t seen = fence_sleeper_look(sleeper);
 		uint32_t index = find_signaled(several);
 
 		if (index < several->count) {
 			*ret_index = index;
 			return 0;
 		}
-		if (is_cancelled(cancel))
+		if (fence_sleeper_is_cancelled(sleeper))
 			return -ERESTARTSYS;
 		if (late)
 			return -ETIMEDOUT;
-		late = mmn_wait_on(word, seen, limit_deadline(limit)) ==
+		late = fence_sleeper_sleep(sleeper, seen, deadline) ==
 		       -ETIMEDOUT;
 	}
 }
 
-/*
- * Any of several, signalling not yet enabled.
- *
- * Why a move of the word cannot be missed: the word is read before the fences,
- * and a fence's flag is set before its callback moves the word.
- */
+/* Any of several, signalling not yet enabled. */
 static int wait_for_any(struct several *several, bool intr, int64_t deadline,
 			uint32_t *ret_index)
 {
-	struct dma_fence_cancel *cancel = intr ? bound_cancel : NULL;
-	struct limit limit = limit_at(deadline);
-	uint32_t own_word = 0;
-	uint32_t *word = cancel ? &cancel->word : &own_word;
+	struct fence_sleeper sleeper;
 	int ret;
 
-	add_wakers(several, word);
+	fence_sleeper_init(&sleeper, intr);
+	add_wakers(several, &sleeper);
 	if (several->nr_added < several->count) {
 		*ret_index = several->nr_added;
 		ret = 0;
 	} else {
-		ret = sleep_on_word(several, word, cancel, &limit, ret_index);
+		ret = sleep_on_word(several, &sleeper, deadline, ret_index);
 	}
 	remove_wakers(several);
 	return ret;
