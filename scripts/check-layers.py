@@ -23,7 +23,7 @@ import pathlib
 import csource
 
 RANK = {'base': 0, 'tree': 1, 'notifier': 2, 'fence': 2, 'resv': 3, 'compat': 3,
-        'source': 3, 'mirror': 4, 'cache': 4, 'adapt': 5, 'cmd': 6}
+        'source': 3, 'mirror': 4, 'cache': 4, 'sync': 4, 'adapt': 5, 'cmd': 6}
 ORDERS = 'base/atomic.h'
 # What a program in C or C++ finds on any system without further packages.
 PUBLIC_SYSTEM = {'errno.h', 'limits.h', 'stdbool.h', 'stddef.h', 'stdint.h',

@@ -20,6 +20,7 @@
 #include <mmn/notifier.h>
 #include <mmn/source.h>
 #include <mmn/spinlock.h>
+#include <mmn/sync.h>
 #include <mmn/ww-mutex.h>
 
 #endif
