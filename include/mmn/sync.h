@@ -2,12 +2,14 @@
 #ifndef MMN_SYNC_H
 #define MMN_SYNC_H
 /*
- * Fences as objects: to poll, to pass on, to count.
+ * Fences as objects: to poll, to pass on, to count, and to wait for before they
+ * are there.
  *
  *	mmn_sync_file	one fence, for good; merge, information, descriptor
  *	mmn_sw_sync	a timeline that a program advances itself
+ *	mmn_syncobj	the fence that is here at present, or a timeline of them
  *
- * They are what sync_file and sw_sync are in Linux.  There each is a
+ * They are what sync_file, sw_sync and drm_syncobj are in Linux.  There each is a
  * file or the handle of one; here each is a pointer with a count of references,
  * that libraries of one process pass to each other, and there is a descriptor only
  * where one is asked for.
@@ -229,6 +231,267 @@ int mmn_sw_sync_inc(struct mmn_sw_sync *timeline, uint32_t steps);
  */
 MMN_PUBLIC
 int mmn_sw_sync_get_deadline(struct dma_fence *fence, int64_t *ret_deadline);
+
+/* The fence that is here at present */
+
+struct mmn_syncobj;
+
+/* Flags of mmn_syncobj_create(): begin with a fence that has signalled. */
+#define MMN_SYNCOBJ_SIGNALED 1u
+
+/* Flags of waits; those that do not take all of them say so. */
+/* for all objects, not for one of them */
+#define MMN_SYNCOBJ_WAIT_ALL 1u
+/* also for fences that are not there yet */
+#define MMN_SYNCOBJ_WAIT_FOR_SUBMIT 2u
+/* only until they are there */
+#define MMN_SYNCOBJ_WAIT_AVAILABLE 4u
+/* tell producers the hint */
+#define MMN_SYNCOBJ_WAIT_DEADLINE 8u
+
+/* Flags of mmn_syncobj_query(): what was submitted, not what has signalled. */
+#define MMN_SYNCOBJ_QUERY_LAST_SUBMITTED 1u
+
+/**
+ * mmn_syncobj_create - an object
+ * @flags: 0 or MMN_SYNCOBJ_SIGNALED
+ * @ret_object: with one reference
+ *
+ * It is binary, with one fence or none, or, once it was given a point, a timeline.
+ * A point is a number that is not 0; where a point is asked for, 0 means the
+ * fence that is there.
+ *
+ * Context: uses the heap.
+ * Return: 0; -EINVAL (NULL, unknown flags); -ENOMEM.
+ */
+MMN_PUBLIC
+int mmn_syncobj_create(uint32_t flags, struct mmn_syncobj **ret_object);
+
+/**
+ * mmn_syncobj_get - one more reference
+ * @object: or NULL
+ *
+ * Context: any.
+ * Return: @object.
+ */
+MMN_PUBLIC
+struct mmn_syncobj *mmn_syncobj_get(struct mmn_syncobj *object);
+
+/**
+ * mmn_syncobj_put - one reference less
+ * @object: or NULL
+ *
+ * With the last one its eventfds are forgotten.
+ *
+ * Context: any but signal handlers and callbacks of subscriptions; uses the heap.
+ */
+MMN_PUBLIC
+void mmn_syncobj_put(struct mmn_syncobj *object);
+
+/**
+ * mmn_syncobj_replace_fence - what is here from now on
+ * @object: the caller has a reference
+ * @fence: gets a reference more; or NULL for none
+ *
+ * Waits that have found what was there before go on waiting for that.
+ *
+ * Context: any but signal handlers.
+ * Return: 0; -EINVAL (NULL @object); -ESTALE.
+ */
+MMN_PUBLIC
+int mmn_syncobj_replace_fence(struct mmn_syncobj *object,
+			      struct dma_fence *fence);
+
+/**
+ * mmn_syncobj_reset - nothing is here
+ * @object: the caller has a reference
+ *
+ * Context: any but signal handlers.
+ * Return: 0; -EINVAL (NULL); -ESTALE.
+ */
+MMN_PUBLIC
+int mmn_syncobj_reset(struct mmn_syncobj *object);
+
+/**
+ * mmn_syncobj_signal - what is here has signalled now
+ * @object: the caller has a reference
+ *
+ * Context: uses the heap.
+ * Return: 0; -EINVAL (NULL); -ENOMEM; -ESTALE.
+ */
+MMN_PUBLIC
+int mmn_syncobj_signal(struct mmn_syncobj *object);
+
+/**
+ * mmn_syncobj_add_point - append to the timeline
+ * @object: the caller has a reference
+ * @point: above the last one; if not, a timeline begins that is not ordered
+ *	with what was before, see dma_fence_chain_init()
+ * @fence: signals the point once all before have; gets a reference more
+ *
+ * Context: uses the heap.
+ * Return: 0; -EINVAL (NULL, point 0, @fence is a chain); -ENOMEM; -ESTALE.
+ */
+MMN_PUBLIC
+int mmn_syncobj_add_point(struct mmn_syncobj *object, uint64_t point,
+			  struct dma_fence *fence);
+
+/**
+ * mmn_syncobj_timeline_signal - append a point that has signalled
+ * @object: the caller has a reference
+ * @point: 0 is mmn_syncobj_signal()
+ *
+ * Context: uses the heap.
+ * Return: 0; -EINVAL (NULL); -ENOMEM; -ESTALE.
+ */
+MMN_PUBLIC
+int mmn_syncobj_timeline_signal(struct mmn_syncobj *object, uint64_t point);
+
+/**
+ * mmn_syncobj_query - how far a timeline is
+ * @object: the caller has a reference
+ * @flags: 0: the last point that has signalled with all before;
+ *	MMN_SYNCOBJ_QUERY_LAST_SUBMITTED: the last one that was appended
+ * @ret_point: 0 if there is no timeline
+ *
+ * Context: as dma_fence_is_signaled().
+ * Return: 0; -EINVAL (NULL, unknown flags); -ESTALE.
+ */
+MMN_PUBLIC
+int mmn_syncobj_query(struct mmn_syncobj *object, uint32_t flags,
+		      uint64_t *ret_point);
+
+/**
+ * mmn_syncobj_find_fence - what is here
+ * @object: the caller has a reference
+ * @point: of a timeline, or 0
+ * @flags: 0 or MMN_SYNCOBJ_WAIT_FOR_SUBMIT
+ * @deadline: of the latter; CLOCK_MONOTONIC, nanoseconds, or DMA_FENCE_NEVER
+ * @ret_fence: a reference; a fence that has signalled, if the point was collected
+ *
+ * Context: with MMN_SYNCOBJ_WAIT_FOR_SUBMIT it may sleep.
+ * Return: 0; -EINVAL (NULL, unknown flags, nothing is there); -ETIMEDOUT;
+ * -ERESTARTSYS (cancelled, see dma_fence_cancel_bind()); -ESTALE.
+ */
+MMN_PUBLIC
+int mmn_syncobj_find_fence(struct mmn_syncobj *object, uint64_t point,
+			   uint32_t flags, int64_t deadline,
+			   struct dma_fence **ret_fence);
+
+/**
+ * struct mmn_syncobj_transfer - from one object to another
+ * @size: sizeof(struct mmn_syncobj_transfer)
+ * @flags: 0 or MMN_SYNCOBJ_WAIT_FOR_SUBMIT
+ * @from: where the fence is
+ * @from_point: of a timeline, or 0
+ * @to: where it goes
+ * @to_point: appended there; 0 replaces what is there
+ * @deadline: see mmn_syncobj_find_fence()
+ */
+struct mmn_syncobj_transfer {
+	uint32_t size;
+	uint32_t flags;
+	struct mmn_syncobj *from;
+	uint64_t from_point;
+	struct mmn_syncobj *to;
+	uint64_t to_point;
+	int64_t deadline;
+};
+
+/**
+ * mmn_syncobj_transfer - take a fence from one object to another
+ * @transfer: what and where; the caller has references
+ *
+ * A chain is not put into another: its leaves are merged.
+ *
+ * Context: uses the heap; with MMN_SYNCOBJ_WAIT_FOR_SUBMIT it may sleep.
+ * Return: 0; -EINVAL (NULL, unknown flags, a @size that never was, nothing is
+ * there); -E2BIG (@size); -ENOMEM; -ETIMEDOUT; -ERESTARTSYS (cancelled); -ESTALE.
+ */
+MMN_PUBLIC
+int mmn_syncobj_transfer(const struct mmn_syncobj_transfer *transfer);
+
+/**
+ * mmn_syncobj_import_file - what is here from now on is the fence of a sync file
+ * @object: the caller has a reference
+ * @point: appended; 0 replaces what is there
+ * @file: the caller has a reference
+ *
+ * Context: uses the heap.
+ * Return: 0; -EINVAL (NULL); -ENOMEM; -ESTALE.
+ */
+MMN_PUBLIC
+int mmn_syncobj_import_file(struct mmn_syncobj *object, uint64_t point,
+			    struct mmn_sync_file *file);
+
+/**
+ * mmn_syncobj_export_file - a sync file of what is here
+ * @object: the caller has a reference
+ * @point: of a timeline, or 0
+ * @ret_file: does not follow the object
+ *
+ * Context: uses the heap.
+ * Return: 0; -EINVAL (NULL, nothing is there); -ENOMEM; -ESTALE.
+ */
+MMN_PUBLIC
+int mmn_syncobj_export_file(struct mmn_syncobj *object, uint64_t point,
+			    struct mmn_sync_file **ret_file);
+
+/**
+ * struct mmn_syncobj_wait - what to wait for
+ * @size: sizeof(struct mmn_syncobj_wait)
+ * @flags: MMN_SYNCOBJ_WAIT_*
+ * @objects: the caller has references
+ * @points: one for each object; NULL: all are 0
+ * @count: how many objects; none is a success
+ * @first: out: without MMN_SYNCOBJ_WAIT_ALL: the lowest index that was found
+ *	signalled
+ * @deadline: CLOCK_MONOTONIC, nanoseconds; the past asks only; or DMA_FENCE_NEVER
+ * @hint: with MMN_SYNCOBJ_WAIT_DEADLINE: for dma_fence_set_deadline()
+ */
+struct mmn_syncobj_wait {
+	uint32_t size;
+	uint32_t flags;
+	struct mmn_syncobj *const *objects;
+	const uint64_t *points;
+	uint32_t count;
+	uint32_t first;
+	int64_t deadline;
+	int64_t hint;
+};
+
+/**
+ * mmn_syncobj_wait - sleep until fences in objects have signalled
+ * @wait: see there
+ *
+ * What was found in an object is waited for, whatever happens to the object
+ * afterwards.
+ *
+ * Context: may sleep; uses the heap for more than 16 objects.
+ * Ordering: as dma_fence_is_signaled().
+ * Return: 0; -EINVAL (NULL, unknown flags, a @size that never was, without one of
+ * FOR_SUBMIT and AVAILABLE: nothing is there); -E2BIG (@size); -ENOMEM;
+ * -ETIMEDOUT; -ERESTARTSYS (cancelled, see dma_fence_cancel_bind()); -ESTALE.
+ */
+MMN_PUBLIC
+int mmn_syncobj_wait(struct mmn_syncobj_wait *wait);
+
+/**
+ * mmn_syncobj_eventfd - have 1 added to an eventfd, once
+ * @object: the caller has a reference
+ * @point: of a timeline, or 0 for the fence that is there, or the next one
+ * @flags: 0: when it has signalled; MMN_SYNCOBJ_WAIT_AVAILABLE: when it is there
+ * @fd: an eventfd; a duplicate is kept until then, or as long as the object
+ *
+ * Does not enable signalling before there is a fence.
+ *
+ * Context: uses the heap.
+ * Return: 0; -EINVAL (NULL, unknown flags, @fd is something else); -EBADF;
+ * -EMFILE; -ENOMEM; -ESTALE.
+ */
+MMN_PUBLIC
+int mmn_syncobj_eventfd(struct mmn_syncobj *object, uint64_t point,
+			uint32_t flags, int fd);
 
 MMN_END_DECLS
 
