@@ -14,6 +14,7 @@
 #include <mmn/dma-fence-unwrap.h>
 #include <mmn/dma-fence.h>
 #include <mmn/dma-resv.h>
+#include <mmn/exec.h>
 #include <mmn/inject.h>
 #include <mmn/memory.h>
 #include <mmn/mirror.h>
