@@ -5,6 +5,7 @@
  * The whole interface of libmmn.  Devices of other libraries have headers of
  * their own: <mmn/uring-device.h>.
  */
+#include <mmn/cache.h>
 #include <mmn/common.h>
 #include <mmn/debug.h>
 #include <mmn/device.h>

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A cache as a whole: made, purged, counted, given back.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/bug.h"
+#include "base/syscall.h"
+#include "base/time.h"
+#include "base/wait.h"
+#include "cache/cache.h"
+
+#define REGIONS_DEFAULT UINT32_C(65536)
+#define REGIONS_MAX (UINT32_C(1) << 24)
+#define TIMEOUT_DEFAULT MMN_NSEC_PER_SEC
+#define HUGE_BYTES (UINT64_C(2) << 20)
+
+void cache_check(struct mmn_cache *cache)
+{
+#if MMN_SELFCHECK
+	const struct mmn_cache_stats *stats = &cache->stats;
+
+	mmn_check(stats->regions == cache->live.nr);
+	mmn_check(!stats->regions == list_is_empty(&cache->lru));
+	mmn_check(!stats->regions == !stats->cached_bytes);
+	mmn_check(!cache->nr_pending == list_is_empty(&cache->pending));
+	mmn_check(!stats->quarantined == !stats->quarantined_bytes);
+	mmn_check(stats->cached_bytes + stats->quarantined_bytes +
+			  cache->pending_bytes <=
+		  cache->config.max_bytes);
+#else
+	(void)cache;
+#endif
+}
+
+void cache_progress(struct mmn_cache *cache)
+{
+	/* relaxed: the lock orders what has moved */
+	mmn_store_relaxed(&cache->progress, cache->progress + 1);
+	if (cache->nr_sleepers)
+		mmn_wake(&cache->progress, INT_MAX);
+}
+
+int cache_sleep(struct mmn_cache *cache, struct mmn_sigmask *saved,
+		uint64_t deadline_ns)
+{
+	struct timespec until = mmn_timespec(deadline_ns);
+	uint32_t seen = cache->progress;
+	int err;
+
+	cache->nr_sleepers++;
+	cache_unlock(cache, saved);
+	cache_ring(cache);
+	err = mmn_wait_on(&cache->progress, seen,
+			  deadline_ns == UINT64_MAX ? NULL : &until);
+	cache_lock(cache, saved);
+	cache->nr_sleepers--;
+	return err;
+}
+
+/* ------------------------------------------------------------------ */
+/* Making one                                                         */
+/* ------------------------------------------------------------------ */
+
+/* Not by libc: the changes of libmmn's own memory concern nobody. */
+static void *map_bytes(uint64_t bytes)
+{
+	long ret = mmn_syscall6(__NR_mmap, 0, bytes, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+				0);
+
+	if (ret < 0 && ret >= -4095)
+		return NULL;
+	/* A hint: of no matter when the kernel has no huge pages. */
+	if (bytes >= 2 * HUGE_BYTES)
+		mmn_syscall3(__NR_madvise, ret, bytes, MADV_HUGEPAGE);
+	return (void *)ret;
+}
+
+static void unmap_bytes(void *memory, uint64_t bytes)
+{
+	if (memory)
+		mmn_syscall2(__NR_munmap, memory, bytes);
+}
+
+static uint32_t nr_buckets(uint32_t nr_slots)
+{
+	uint32_t nr = 16;
+
+	while (nr < 2 * nr_slots)
+		nr *= 2;
+	return nr;
+}
+
+static void unmap_all(struct mmn_cache *cache)
+{
+	uint32_t nr = cache->nr_slots;
+
+	unmap_bytes(cache->regions, nr * (uint64_t)sizeof(struct region));
+	unmap_bytes(cache->used, nr);
+	unmap_bytes(cache->index.buckets,
+		    nr_buckets(nr) * (uint64_t)sizeof(struct bucket));
+}
+
+static int map_all(struct mmn_cache *cache)
+{
+	uint32_t nr = cache->nr_slots;
+	struct bucket *buckets;
+
+	cache->regions = map_bytes(nr * (uint64_t)sizeof(struct region));
+	cache->used = map_bytes(nr);
+	buckets = map_bytes(nr_buckets(nr) * (uint64_t)sizeof(*buckets));
+	index_init(&cache->index, buckets, nr_buckets(nr),
+		   (uint32_t)__builtin_ctzl(cache->page_mask + 1));
+	if (cache->regions && cache->used && buckets)
+		return 0;
+	unmap_all(cache);
+	return -ENOMEM;
+}
+
+static uint64_t or_no_limit(uint64_t limit)
+{
+	return limit ? limit : MMN_CACHE_NO_LIMIT;
+}
+
+static uint64_t memlock_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_MEMLOCK, &limit) ||
+	    limit.rlim_cur == RLIM_INFINITY)
+		return MMN_CACHE_NO_LIMIT;
+	return limit.rlim_cur;
+}
+
+/* As other structs whose first member is their size. */
+static int read_config(struct mmn_cache_config *to,
+		       const struct mmn_cache_config *from)
+{
+	const unsigned char *bytes = (const unsigned char *)from;
+	uint64_t limit;
+	size_t i;
+
+	if (!from || from->size < sizeof(*to))
+		return -EINVAL;
+	for (i = sizeof(*to); i < from->size; i++)
+		if (bytes[i])
+			return -E2BIG;
+	*to = *from;
+	if (!to->ops || !to->ops->register_region ||
+	    !to->ops->deregister_region || (to->flags & ~MMN_CACHE_MEMLOCK) ||
+	    to->reserved || to->max_regions > REGIONS_MAX)
+		return -EINVAL;
+	to->max_bytes = or_no_limit(to->max_bytes);
+	to->merge_bytes = or_no_limit(to->merge_bytes);
+	if (!to->max_regions)
+		to->max_regions = REGIONS_DEFAULT;
+	if (!to->timeout_ns)
+		to->timeout_ns = TIMEOUT_DEFAULT;
+	if (to->flags & MMN_CACHE_MEMLOCK) {
+		limit = memlock_limit();
+		if (limit < to->max_bytes)
+			to->max_bytes = limit;
+	}
+	return 0;
+}
+
+/*
+ * No handler of the program runs in the worker.  By pthread_sigmask() and not by
+ * the system call: libc keeps two signals for itself, and setuid() in the program
+ * would wait for ever for a thread that blocks them.
+ */
+static int start_worker(struct mmn_cache *cache)
+{
+	sigset_t all, saved;
+	int ret;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &saved);
+	ret = pthread_create(&cache->thread, NULL, cache_worker, cache);
+	pthread_sigmask(SIG_SETMASK, &saved, NULL);
+	return -ret;
+}
+
+static void init(struct mmn_cache *cache)
+{
+	cache->generation = mmn_process_adopt();
+	cache->nr_slots = cache->config.max_regions;
+	cache->page_mask = (uintptr_t)sysconf(_SC_PAGESIZE) - 1;
+	mmn_mutex_init(&cache->lock, MMN_RANK_LEAF);
+	list_init(&cache->lru);
+	list_init(&cache->pending);
+	list_init(&cache->retired);
+	list_init(&cache->free);
+	itree_init(&cache->live);
+}
+
+int mmn_cache_create(struct mmn_state *state,
+		     const struct mmn_cache_config *config,
+		     struct mmn_cache **ret_cache)
+{
+	struct mmn_cache_config read;
+	struct mmn_cache *cache;
+	int err;
+
+	if (!state || !ret_cache)
+		return -EINVAL;
+	err = read_config(&read, config);
+	if (err)
+		return err;
+	/* Aligned for the lines of its own: whole pages. */
+	cache = map_bytes(sizeof(*cache));
+	if (!cache)
+		return -ENOMEM;
+	cache->config = read;
+	init(cache);
+	err = map_all(cache);
+	if (err)
+		goto out_cache;
+	cache->state = mmn_state_get(state);
+	err = start_worker(cache);
+	if (err)
+		goto out_state;
+	*ret_cache = cache;
+	return 0;
+
+out_state:
+	mmn_state_put(cache->state);
+	unmap_all(cache);
+out_cache:
+	mmn_mutex_fini(&cache->lock);
+	unmap_bytes(cache, sizeof(*cache));
+	return err;
+}
+
+/* ------------------------------------------------------------------ */
+/* Emptying                                                           */
+/* ------------------------------------------------------------------ */
+
+static struct region *first_live(struct mmn_cache *cache, uintptr_t start,
+				 uintptr_t last)
+{
+	struct itree_node *node =
+		itree_first_overlap(&cache->live, start, last);
+
+	return node ? container_of(node, struct region, node) : NULL;
+}
+
+/* Lock held. */
+static void retire_all(struct mmn_cache *cache, uintptr_t start, uintptr_t last)
+{
+	struct region *region;
+
+	for (;;) {
+		region = first_live(cache, start, last);
+		if (!region)
+			break;
+		region_retire(region);
+	}
+	list_for_each (region, &cache->pending, link)
+		if (region->public.start <= last &&
+		    region->public.last >= start)
+			region->purged = true;
+}
+
+int mmn_cache_purge(struct mmn_cache *cache, uintptr_t start, uintptr_t last)
+{
+	struct mmn_sigmask saved;
+	uint32_t target;
+	int err = 0;
+
+	if (!cache || last < start)
+		return -EINVAL;
+	if (!cache_is_live(cache))
+		return -ESTALE;
+	if (mmn_context_in_callback())
+		return -EDEADLK;
+	cache_lock(cache, &saved);
+	if (cache->worker_self == mmn_context_self()) {
+		err = -EDEADLK;
+		goto out;
+	}
+	retire_all(cache, start, last);
+	cache_check(cache);
+	target = cache->nr_retired;
+	while ((int32_t)(cache->nr_examined - target) < 0)
+		cache_sleep(cache, &saved, UINT64_MAX);
+out:
+	cache_unlock(cache, &saved);
+	return err;
+}
+
+void mmn_cache_destroy(struct mmn_cache *cache)
+{
+	struct mmn_sigmask saved;
+
+	if (!cache || !cache_is_live(cache))
+		return;
+	mmn_bug_on(mmn_context_in_callback(),
+		   "a cache is destroyed in a callback");
+	cache_lock(cache, &saved);
+	retire_all(cache, 0, UINTPTR_MAX);
+	/* relaxed: the ring orders it */
+	mmn_store_relaxed(&cache->stop, 1);
+	cache_unlock(cache, &saved);
+	cache_ring(cache);
+	pthread_join(cache->thread, NULL);
+	/* Who put the last references may be on the way out of there. */
+	mmn_rcu_synchronize();
+	mmn_check(index_is_empty(&cache->index));
+	mmn_state_put(cache->state);
+	unmap_all(cache);
+	mmn_mutex_fini(&cache->lock);
+	unmap_bytes(cache, sizeof(*cache));
+}
+
+int mmn_cache_get_stats(struct mmn_cache *cache,
+			struct mmn_cache_stats *ret_stats)
+{
+	struct mmn_sigmask saved;
+	struct mmn_cache_stats stats;
+
+	if (!cache || !ret_stats || ret_stats->size != sizeof(stats))
+		return -EINVAL;
+	if (!cache_is_live(cache))
+		return -ESTALE;
+	cache_lock(cache, &saved);
+	stats = cache->stats;
+	stats.pinned_bytes = stats.cached_bytes + stats.quarantined_bytes +
+			     cache->pending_bytes;
+	cache_unlock(cache, &saved);
+	stats.size = sizeof(stats);
+	*ret_stats = stats;
+	return 0;
+}

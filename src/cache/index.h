@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef MMN_CACHE_INDEX_H
+#define MMN_CACHE_INDEX_H
+/*
+ * Which region contains [addr, last]?  Asked by everybody without a lock,
+ * changed under the cache's lock.
+ *
+ * A hash table of granules.  A region of up to 4 pages is entered under each of
+ * its pages, one of up to 16 under each piece of 4 pages that it touches, and so
+ * on: never more than five entries, and levels that nobody uses are not looked at.
+ * An entry holds all that decides, so that a hit reads one line:
+ *
+ *	where	start of the region, access in the lowest bits, ENTRY_VALID
+ *	what	number of the region, pages
+ *
+ * A bucket is one line, versioned: odd while it is being written.  Full ones
+ * overflow into the next; passed counts entries that went on from here.  The
+ * table has two buckets for each region and never grows.
+ *
+ *	CPU0: index_find()                 CPU1: index_remove(), lock held
+ *
+ *	                                   [W] seq = odd
+ *	s = [R] seq, even                  [W] where = 0     (release)
+ *	[R] where, what    (acquire)       [W] seq = even    (release)
+ *	[R] seq == s ?
+ *
+ * Who reads an entry half written reads, by its acquire, the odd number in the
+ * second look.
+ *
+ * Several threads may look for a region while it is taken out: each finds it or
+ * not.  Whoever looks after the lock was dropped does not find it.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/atomic.h"
+#include "base/compiler.h"
+
+#define INDEX_NONE UINT32_MAX
+
+/* Of one region: pages have 32 bits in an entry. */
+#define INDEX_MAX_PAGES UINT64_C(0xffffffff)
+#define ENTRY_VALID UINT64_C(4)
+#define ENTRY_FLAGS UINT64_C(0xfff)
+#define ENTRIES 3
+#define LEVEL_BITS 2
+#define NR_LEVELS 24
+#define LOOKS 64
+
+struct entry {
+	/* atomic, both */
+	uint64_t where;
+	uint64_t what;
+};
+
+struct bucket {
+	/* atomic, both */
+	uint32_t seq;
+	uint32_t passed;
+	struct entry entries[ENTRIES];
+} __attribute__((aligned(64)));
+
+struct index {
+	/* const after init */
+	struct bucket *buckets;
+	uint32_t mask;
+	uint32_t hash_shift;
+	uint32_t page_shift;
+	/* atomic: bit n: there are regions of level n */
+	uint32_t levels;
+	/* lock */
+	uint32_t nr_at[NR_LEVELS];
+};
+
+static inline uint32_t index_hash(const struct index *index, uintptr_t addr,
+				  uint32_t level)
+{
+	uint64_t granule =
+		(uint64_t)addr >> (index->page_shift + LEVEL_BITS * level);
+
+	return (uint32_t)(((granule + level) * UINT64_C(0x9e3779b97f4a7c15)) >>
+			  index->hash_shift);
+}
+
+static inline bool entry_contains(const struct index *index, uint64_t where,
+				  uint64_t what, uintptr_t addr, uintptr_t last,
+				  uint32_t access)
+{
+	uint64_t start = where & ~ENTRY_FLAGS;
+	uint64_t bytes = (what & UINT32_MAX) << index->page_shift;
+
+	/* An addr below the start wraps. */
+	return (where & ENTRY_VALID) && !(access & ~where) &&
+	       last - start < bytes && addr - start < bytes;
+}
+
+/*
+ * One bucket.  False when it was being written; else *@ret_number is what was
+ * found, or INDEX_NONE, and *@ret_passed whether to go on.
+ */
+static inline bool bucket_find(const struct index *index,
+			       const struct bucket *bucket, uintptr_t addr,
+			       uintptr_t last, uint32_t access,
+			       uint32_t *ret_number, uint32_t *ret_passed)
+{
+	uint32_t found = INDEX_NONE;
+	uint64_t where, what;
+	uint32_t seq, passed, i;
+
+	/*
+	 * pair(cache_bucket): acquire, with the release that makes it even in
+	 * bucket_write().  Without it the entries are older than the number.
+	 */
+	seq = mmn_load_acquire(&bucket->seq);
+	for (i = 0; i < ENTRIES; i++) {
+		/*
+		 * pair(cache_entry): acquire, with the releases in
+		 * bucket_write().  Without it the second look at the number
+		 * misses that an entry was half written: start and length of
+		 * two regions make a third one.
+		 */
+		where = mmn_load_acquire(&bucket->entries[i].where);
+		/*
+		 * pair(cache_entry): acquire, with the releases in
+		 * bucket_write().  Without it likewise.
+		 */
+		what = mmn_load_acquire(&bucket->entries[i].what);
+		if (entry_contains(index, where, what, addr, last, access)) {
+			found = (uint32_t)(what >> 32);
+			break;
+		}
+	}
+	/*
+	 * pair(cache_entry): acquire, with the release in bucket_write().
+	 * Without it a search ends before the bucket that it should go on to.
+	 */
+	passed = mmn_load_acquire(&bucket->passed);
+	*ret_number = found;
+	*ret_passed = passed;
+	/* relaxed: the acquires above order it after what they read */
+	return !(seq & 1) && mmn_load_relaxed(&bucket->seq) == seq;
+}
+
+/*
+ * The number of a region that contains [addr, last] and allows @access, or
+ * INDEX_NONE; false when the table was being changed all the time.  In an RCU
+ * read section or with the lock held.
+ */
+static inline bool index_find(const struct index *index, uintptr_t addr,
+			      uintptr_t last, uint32_t access,
+			      uint32_t *ret_number)
+{
+	/* relaxed: who misses a level that is new misses its regions */
+	uint32_t levels = mmn_load_relaxed(&index->levels);
+	uint32_t looks = 0;
+	uint32_t passed, at;
+
+	*ret_number = INDEX_NONE;
+	for (; levels; levels &= levels - 1) {
+		at = index_hash(index, addr, (uint32_t)__builtin_ctz(levels));
+		do {
+			while (unlikely(!bucket_find(index, &index->buckets[at],
+						     addr, last, access,
+						     ret_number, &passed))) {
+				if (++looks == LOOKS)
+					return false;
+				mmn_cpu_relax();
+			}
+			if (likely(*ret_number != INDEX_NONE))
+				return true;
+			at = (at + 1) & index->mask;
+		} while (unlikely(passed));
+	}
+	return true;
+}
+
+/* @buckets: zeroed, a power of two, twice as many as there may be regions */
+void index_init(struct index *index, struct bucket *buckets, uint32_t nr,
+		uint32_t page_shift);
+
+/* Lock held; the range is not in it.  Start, last are page aligned. */
+void index_insert(struct index *index, uintptr_t start, uintptr_t last,
+		  uint32_t access, uint32_t number);
+
+/* Lock held; as it was inserted. */
+void index_remove(struct index *index, uintptr_t start, uintptr_t last,
+		  uint32_t number);
+
+/* Nothing is entered. */
+bool index_is_empty(const struct index *index);
+
+#endif

@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One region: from room to registration, out of reach, and through its fences.
+ */
+#include <errno.h>
+#include <limits.h>
+
+#include <mmn/dma-fence.h>
+
+#include "base/arena.h"
+#include "base/bug.h"
+#include "base/time.h"
+#include "base/wait.h"
+#include "cache/cache.h"
+
+/* ------------------------------------------------------------------ */
+/* The worker's stack                                                 */
+/* ------------------------------------------------------------------ */
+
+static void push(struct region *region)
+{
+	struct mmn_cache *cache = region->cache;
+	struct region *top;
+
+	/*
+	 * pair(cache_queued): release and acquire, with the exchange in
+	 * look_again().  Without it the worker looks at a region without what this thread has
+	 * changed, and nobody rings again.
+	 */
+	if (mmn_xchg_acq_rel(&region->queued, 1))
+		return;
+	top = mmn_load_relaxed(&cache->kicked); /* relaxed: a guess */
+	do {
+		region->next_kicked = top;
+		/*
+		 * pair(cache_kicked): release, with the acquire in look_again().
+		 * Without it the worker follows a link that is not there yet.
+		 */
+	} while (!mmn_cmpxchg_release(&cache->kicked, &top, region));
+}
+
+void cache_ring(struct mmn_cache *cache)
+{
+	/*
+	 * pair(cache_asleep): release and acquire, with the exchange in
+	 * sleep_until_rung().  Without it the worker may sleep on: one of the
+	 * two comes first, and the other sees what was done before it.
+	 */
+	if (mmn_xchg_acq_rel(&cache->asleep, 0))
+		mmn_wake(&cache->asleep, 1);
+}
+
+void region_kick(struct region *region)
+{
+	push(region);
+	cache_ring(region->cache);
+}
+
+/* ------------------------------------------------------------------ */
+/* In and out                                                         */
+/* ------------------------------------------------------------------ */
+
+struct region *region_take(struct mmn_cache *cache)
+{
+	struct region *region =
+		list_first_entry(&cache->free, struct region, link);
+
+	if (region) {
+		list_del(&region->link);
+	} else if (cache->nr_fresh < cache->nr_slots) {
+		region = &cache->regions[cache->nr_fresh++];
+		region->cache = cache;
+		list_init(&region->link);
+	}
+	return region;
+}
+
+void region_free(struct region *region)
+{
+	/* relaxed: under the lock; others look for LIVE or DYING */
+	mmn_store_relaxed(&region->state, REGION_FREE);
+	list_add(&region->link, &region->cache->free);
+}
+
+void region_retire(struct region *region)
+{
+	struct mmn_cache *cache = region->cache;
+	uint64_t bytes = region_bytes(region);
+	/* relaxed: under the lock */
+	uint32_t state = mmn_load_relaxed(&region->state);
+
+	if (state == REGION_LIVE) {
+		index_remove(&cache->index, region->public.start,
+			     region->public.last, region_index(region));
+		itree_remove(&cache->live, &region->node);
+		cache->stats.cached_bytes -= bytes;
+		cache->stats.regions--;
+	} else {
+		cache->pending_bytes -= bytes;
+		cache->nr_pending--;
+	}
+	list_del(&region->link);
+	cache->stats.quarantined_bytes += bytes;
+	cache->stats.quarantined++;
+	list_add_tail(&region->link, &cache->retired);
+	/* relaxed: the ring orders it for the worker */
+	mmn_store_relaxed(&cache->nr_retired, cache->nr_retired + 1);
+	/* relaxed: the grace period orders it for those who put */
+	mmn_store_relaxed(&cache->nr_dying, cache->stats.quarantined);
+	/*
+	 * pair(cache_fence): release and acquire, with the read-modify-write in
+	 * mmn_cache_add_fence().  Without it a change looks for fences before
+	 * one is added, and who adds it finds the region LIVE.
+	 */
+	mmn_xchg_acq_rel(&region->state, REGION_DYING);
+}
+
+/* ------------------------------------------------------------------ */
+/* Fences                                                             */
+/* ------------------------------------------------------------------ */
+
+/* In an RCU read section: after the last one the region may be anything. */
+static void land(struct region *region)
+{
+	uint32_t state, was;
+
+	/*
+	 * pair(cache_flight): release, with the acquires in wait_for_flight()
+	 * and region_in_flight().  Without it the change is made, or the region
+	 * deregistered, while the device's last accesses are under way.
+	 */
+	was = mmn_fetch_sub_release(&region->in_flight, FLIGHT_ONE);
+	if (was == (FLIGHT_ONE | FLIGHT_WAITER)) {
+		/* relaxed: who reads this one reads on from the release */
+		mmn_fetch_and_relaxed(&region->in_flight, ~FLIGHT_WAITER);
+		mmn_wake(&region->in_flight, INT_MAX);
+	}
+	/* relaxed: ordered by the grace period, as in hold.h */
+	state = mmn_load_relaxed(&region->state);
+	if (was / FLIGHT_ONE == 1 &&
+	    (state == REGION_DYING || state == REGION_DRAINING))
+		region_kick(region);
+}
+
+static void fence_done(struct dma_fence *fence, struct dma_fence_cb *cb)
+{
+	struct watch *watch = container_of(cb, struct watch, cb);
+	struct region *region = watch->region;
+
+	(void)fence;
+	if (watch != &region->watch)
+		mmn_callback_free(watch);
+	mmn_rcu_read_lock();
+	land(region);
+	mmn_rcu_read_unlock();
+}
+
+bool region_watch(struct region *region, struct watch *watch,
+		  struct dma_fence *fence)
+{
+	watch->region = region;
+	/* relaxed: who adds it has a reference, or is the worker */
+	mmn_fetch_add_relaxed(&region->in_flight, FLIGHT_ONE);
+	if (!dma_fence_add_callback(fence, &watch->cb, fence_done))
+		return true;
+	mmn_rcu_read_lock();
+	land(region);
+	mmn_rcu_read_unlock();
+	return false;
+}
+
+bool region_in_flight(const struct region *region)
+{
+	/*
+	 * pair(cache_flight): acquire, with the release in land().  Without it
+	 * what the device did comes after the deregistration.
+	 */
+	return mmn_load_acquire(&region->in_flight) >= FLIGHT_ONE;
+}
+
+static int add_to_resv(struct dma_resv *resv, struct dma_fence *fence,
+		       uint32_t usage)
+{
+	int err;
+
+	dma_resv_lock(resv, NULL);
+	err = dma_resv_reserve_fences(resv, 1);
+	if (!err)
+		dma_resv_add_fence(resv, fence, (enum dma_resv_usage)usage);
+	dma_resv_unlock(resv);
+	return err;
+}
+
+int mmn_cache_add_fence(struct mmn_cache *cache,
+			struct mmn_cache_region *public,
+			struct dma_fence *fence, uint32_t usage)
+{
+	struct region *region;
+	struct watch *watch;
+	int err;
+
+	if (!cache || !public || !fence || usage > DMA_RESV_USAGE_BOOKKEEP)
+		return -EINVAL;
+	if (!cache_is_live(cache) || !mmn_cache_region_is_valid(public))
+		return -ESTALE;
+	region = region_of(public);
+	watch = mmn_callback_alloc(sizeof(*watch));
+	if (!watch)
+		return -ENOMEM;
+	err = add_to_resv(&region->resv, fence, usage);
+	if (err) {
+		mmn_callback_free(watch);
+		return err;
+	}
+	if (!region_watch(region, watch, fence))
+		mmn_callback_free(watch);
+	/*
+	 * pair(cache_fence): release and acquire, with the exchange in
+	 * region_retire().  Without it a change overlooks the fence, and this
+	 * overlooks that the region is dying.
+	 */
+	if (mmn_fetch_or_acq_rel(&region->state, 0) != REGION_LIVE)
+		return -ESTALE;
+	return 0;
+}
+
+bool mmn_cache_region_is_valid(const struct mmn_cache_region *region)
+{
+	/* relaxed: a hint, by contract */
+	return region &&
+	       mmn_load_relaxed(&region_of(region)->state) == REGION_LIVE &&
+	       cache_is_live(region_of(region)->cache);
+}
+
+/* ------------------------------------------------------------------ */
+/* Changes                                                            */
+/* ------------------------------------------------------------------ */
+
+/* The second pass of a change: wait for the fences of one region. */
+struct flight_wait {
+	struct mmn_range_finish finish;
+	struct region *region;
+	uint64_t deadline_ns;
+};
+
+static void count_timeout(struct mmn_cache *cache)
+{
+	mmn_mutex_lock(&cache->lock);
+	cache->stats.timed_out++;
+	mmn_mutex_unlock(&cache->lock);
+}
+
+static void wait_for_flight(struct region *region, uint64_t deadline_ns)
+{
+	struct timespec until = mmn_timespec(deadline_ns);
+	uint32_t seen;
+	int err = 0;
+
+	for (;;) {
+		/*
+		 * pair(cache_flight): acquire, with the release in land().
+		 * Without it the change is made while the device's last
+		 * accesses are under way.
+		 */
+		seen = mmn_load_acquire(&region->in_flight);
+		if (seen < FLIGHT_ONE)
+			return;
+		if (err)
+			break;
+		/* relaxed: the bit orders nothing, it asks to be woken */
+		if (!(seen & FLIGHT_WAITER) &&
+		    !mmn_cmpxchg_relaxed(&region->in_flight, &seen,
+					 seen | FLIGHT_WAITER))
+			continue;
+		err = mmn_wait_on(&region->in_flight, seen | FLIGHT_WAITER,
+				  deadline_ns == UINT64_MAX ? NULL : &until);
+	}
+	count_timeout(region->cache);
+}
+
+static void invalidate_finish(struct mmn_range_finish *finish)
+{
+	struct flight_wait *wait =
+		container_of(finish, struct flight_wait, finish);
+
+	wait_for_flight(wait->region, wait->deadline_ns);
+	mmn_callback_free(wait);
+}
+
+static void wait_later(struct region *region,
+		       struct mmn_range_finish **ret_finish)
+{
+	uint64_t wait_ns = region->cache->config.wait_ns;
+	uint64_t now = mmn_now_ns();
+	uint64_t deadline =
+		wait_ns > UINT64_MAX - now ? UINT64_MAX : now + wait_ns;
+	struct flight_wait *wait = mmn_callback_alloc(sizeof(*wait));
+
+	if (!wait) {
+		wait_for_flight(region, deadline);
+		return;
+	}
+	wait->region = region;
+	wait->deadline_ns = deadline;
+	*ret_finish = &wait->finish;
+}
+
+/*
+ * A permission that is lost bars the device from writing; that one is gained
+ * cannot be told from it.  Fork leaves pinned pages where they are.
+ */
+static bool concerns(const struct region *region,
+		     const struct mmn_invalidate_desc *desc)
+{
+	switch (desc->event) {
+	case MMN_EVENT_PROTECTION_VMA:
+		return region->public.access & MMN_CACHE_WRITE;
+	case MMN_EVENT_PROTECTION_PAGE:
+	case MMN_EVENT_SOFT_DIRTY:
+		return false;
+	default:
+		return true;
+	}
+}
+
+static bool invalidate_start(struct mmn_range_subscription *sub,
+			     const struct mmn_invalidate_desc *desc,
+			     uint64_t cur_seq,
+			     struct mmn_range_finish **ret_finish)
+{
+	struct region *region = container_of(sub, struct region, sub);
+	struct mmn_cache *cache = region->cache;
+	bool live;
+
+	if (!concerns(region, desc))
+		return true;
+	mmn_mutex_lock(&cache->lock);
+	mmn_range_set_seq(sub, cur_seq);
+	/* relaxed: under the lock */
+	live = mmn_load_relaxed(&region->state) == REGION_LIVE;
+	if (live) {
+		cache->stats.invalidated++;
+		region_retire(region);
+	}
+	cache_check(cache);
+	mmn_mutex_unlock(&cache->lock);
+	if (live)
+		cache_ring(cache);
+	if (!cache->config.wait_ns || !region_in_flight(region))
+		return true;
+	if (!mmn_invalidate_is_blockable(desc))
+		return false;
+	wait_later(region, ret_finish);
+	return true;
+}
+
+static const struct mmn_range_ops region_ops = {
+	.invalidate_start = invalidate_start,
+	.invalidate_finish = invalidate_finish,
+};
+
+static bool lock_is_held(void *lock)
+{
+	return mmn_mutex_is_held((struct mmn_mutex *)lock);
+}
+
+int region_init(struct region *region)
+{
+	struct mmn_range_config config = {
+		.size = sizeof(config),
+		.ops = &region_ops,
+		.lock = mmn_driver_predicate(lock_is_held,
+					     &region->cache->lock),
+	};
+
+	dma_resv_init(&region->resv);
+	region->public.resv = &region->resv;
+	return mmn_range_subscription_init(&region->sub, &config);
+}
