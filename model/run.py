@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Run a protocol through GenMC and compare with the verdicts expected.
 
-usage: run.py [--genmc PATH] [--model rc11|imm|tso|sc]... [notifier|fence]
+usage: run.py [--genmc PATH] [--model rc11|imm|tso|sc]... [MODEL]
 
 GenMC (https://github.com/MPI-SWS/genmc) is not a Debian package, so this is a
 tool for whoever changes the protocol, not a part of the test suite.
@@ -123,9 +123,52 @@ FENCE_CHANGED = [
     ('a reference is not compared with the slot', {'BUG': 6}, 7),
     ('a look is not compared with the slot', {'BUG': 7}, 8),
 ]
+
+RESV = {
+    1: 'a fence is made, added and found',
+    2: 'the device writes, and the fence signals',
+    3: 'a fence takes the place of another one, which then signals',
+    4: 'likewise, signalled by a third who has seen it',
+    5: 'one is added to a list that has grown, another one signals',
+    6: 'an old list, and its fence is another one that signals',
+    7: 'a reference to the fence in a place, recycled meanwhile',
+    8: 'a later fence of the same timeline',
+    9: 'a copy over an object that a walk goes through',
+    10: 'a fence has signalled and leaves',
+    11: 'one is added behind another one, which then signals',
+    12: 'one fence after the other, never none',
+}
+RESV_CHANGED = [
+    ('set_word(): relaxed', {'O_WORDSET': RLX}, 1),
+    ('set_word(): relaxed, seen by another one', {'O_WORDSET': RLX}, 4),
+    ('load_word(): relaxed', {'O_WORDGET': RLX}, 1),
+    ('end_put(): relaxed', {'O_SEQEND': RLX}, 3),
+    ('dma_resv_test_signaled_strict(): relaxed', {'O_SEQGET': RLX}, 3),
+    ('word_look(): relaxed', {'O_LOOK': RLX}, 2),
+    ('word_look(): relaxed, strict', {'O_LOOK': RLX}, 3),
+    ('mark_signaled(): relaxed', {'O_SIGNAL': RLX}, 2),
+    ('mmn_rcu_publish(): relaxed', {'O_PUBLISH': RLX}, 5),
+    ('mmn_rcu_dereference(): relaxed', {'O_DEREF': RLX}, 5),
+    ('fence_init(), flags: relaxed', {'O_REBIRTH': RLX}, 6),
+    ('word_look(), a new life: relaxed', {'O_LOOK': RLX}, 6),
+    ('fence_init(), reference count: relaxed', {'O_BIRTH': RLX}, 7),
+    ('dma_fence_get_rcu(): relaxed', {'O_GET': RLX}, 7),
+    ('the number changes after the store only', {'BUG': 1}, 4),
+    ('the number changes before the store only', {'BUG': 2}, 3),
+    ('an odd number is not refused', {'BUG': 3}, 4),
+    ('the number is not looked at again', {'BUG': 4}, 3),
+    ('the number is not looked at again, two places', {'BUG': 4}, 12),
+    ('the later fence is put at another place', {'BUG': 5}, 8),
+    ('lives are not compared', {'BUG': 6}, 6),
+    ('lives are not compared, with a reference', {'BUG': 6}, 7),
+    ('the place is looked at again instead of the life', {'BUG': 7}, 6),
+    ('a copy has a fence at another place', {'BUG': 8}, 9),
+    ('the list is closed up', {'BUG': 9}, 10),
+]
 MODELS = {
     'notifier': (NOTIFIER, NOTIFIER_CHANGED),
     'fence': (FENCE, FENCE_CHANGED),
+    'resv': (RESV, RESV_CHANGED),
 }
 
 
