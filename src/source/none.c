@@ -37,15 +37,3 @@ int mmn_intercept_get_stats(struct mmn_intercept_stats *ret_stats)
 	(void)ret_stats;
 	return -ENOTSUP;
 }
-
-const char *mmn_call_name(uint32_t call)
-{
-	(void)call;
-	return NULL;
-}
-
-const char *mmn_check_name(uint32_t check)
-{
-	(void)check;
-	return NULL;
-}
