@@ -33,11 +33,25 @@ uint32_t mmn_process_adopt(void)
 	return generation;
 }
 
-/* In the child, on kernels without MADV_WIPEONFORK. */
+/* atomic: the generation of the last one who called fork() */
+static uint32_t forking_generation;
+
+static void remember_parent(void)
+{
+	/* relaxed, both: who forks at the same time is of the same generation */
+	mmn_store_relaxed(&forking_generation, mmn_process_generation());
+}
+
+/*
+ * In the child, for kernels without MADV_WIPEONFORK and for emulators that
+ * accept the advice and do not follow it.  Where the page was wiped, another
+ * handler may have adopted a generation already.
+ */
 static void disown_child(void)
 {
-	/* relaxed: the child has one thread */
-	mmn_store_relaxed(mmn_process_word, 0);
+	/* relaxed, both: the child has one thread */
+	if (mmn_process_generation() == mmn_load_relaxed(&forking_generation))
+		mmn_store_relaxed(mmn_process_word, 0);
 }
 
 /* First of all constructors that may ask for a priority (101). */
@@ -46,19 +60,16 @@ __attribute__((constructor(101))) static void mark_owner(void)
 	uint32_t *word;
 	long page;
 
+	pthread_atfork(remember_parent, NULL, disown_child);
 	page = mmn_syscall6(__NR_mmap, 0, PAGE_BYTES, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (mmn_syscall_failed(page))
-		goto fallback;
+		return;
 	if (mmn_syscall3(__NR_madvise, page, PAGE_BYTES, MADV_WIPEONFORK)) {
 		mmn_syscall2(__NR_munmap, page, PAGE_BYTES);
-		goto fallback;
+		return;
 	}
 	word = (uint32_t *)page;
 	*word = FIRST_GENERATION;
 	mmn_process_word = word;
-	return;
-
-fallback:
-	pthread_atfork(NULL, NULL, disown_child);
 }

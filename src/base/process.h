@@ -21,8 +21,9 @@
  *	  mmn_process_adopt()
  *	child            generation 2: objects of 2 live, copies of 1 inert
  *
- * Where the kernel does not know MADV_WIPEONFORK (before 4.14), pthread_atfork()
- * does the same for children made through libc.
+ * Where the kernel does not know MADV_WIPEONFORK (before 4.14), or an emulator
+ * only pretends to, pthread_atfork() does the same for children made through
+ * libc.
  */
 #include <stdbool.h>
 #include <stdint.h>

@@ -73,6 +73,7 @@ TEST(child_of_a_raw_clone_owns_nothing)
 {
 	long pid;
 
+	t_need_kernel("no MADV_WIPEONFORK");
 	generation_before = mmn_process_adopt();
 	pid = mmn_syscall2(__NR_clone, SIGCHLD, 0);
 	if (!pid)
@@ -114,6 +115,7 @@ TEST(child_that_shares_the_memory_is_no_copy)
 
 	if (MMN_TSAN)
 		t_skip("ThreadSanitizer cannot follow clone(CLONE_VM)");
+	t_need_kernel("vfork is a fork");
 	generation_before = mmn_process_adopt();
 	pid = clone(ask_in_shared_memory, stack + sizeof(stack),
 		    CLONE_VM | CLONE_VFORK | SIGCHLD, &result);
