@@ -13,7 +13,7 @@ build='gcc libc6-dev meson ninja-build pkg-config liburcu-dev
        liburing-dev libzydis-dev systemtap-sdt-dev python3'
 check="$build g++ mandoc perl procps"
 ci="$check clang libclang-rt-dev clang-format clang-tidy cppcheck codespell
-    shellcheck git"
+    shellcheck git gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 
 wanted=
 for purpose; do

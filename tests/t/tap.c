@@ -320,6 +320,17 @@ void t_may_keep_open(unsigned int count, const char *why)
 
 /* --- misuse reports ------------------------------------------------------ */
 
+bool t_is_emulated(void)
+{
+	return getenv("T_EMULATED");
+}
+
+void t_need_kernel(const char *why)
+{
+	if (t_is_emulated())
+		t_skip("emulated: %s", why);
+}
+
 void t_need_selfcheck(void)
 {
 	if (!mmn_debug_is_enabled())
@@ -411,7 +422,8 @@ static bool maps_are_checked(void)
 {
 	const char *preload = getenv("LD_PRELOAD");
 
-	return !T_ASAN && !T_TSAN && !(preload && strstr(preload, "vgpreload"));
+	return !T_ASAN && !T_TSAN && !t_is_emulated() &&
+	       !(preload && strstr(preload, "vgpreload"));
 }
 
 /*

@@ -114,6 +114,16 @@ unsigned int t_bugs_seen(void);
 void t_need_selfcheck(void);
 
 /*
+ * Does an emulator of the processor stand between the program and the kernel
+ * (T_EMULATED in the environment)?  It has mappings and messages of its own, and
+ * leaves system calls out.
+ */
+bool t_is_emulated(void);
+
+/* Skip the test there; @why says what it lacks. */
+void t_need_kernel(const char *why);
+
+/*
  * Allow the test to leave up to @bytes mapped, for memory that the library
  * keeps for the life of the process on purpose.
  */

@@ -120,11 +120,13 @@ static void check_default(bool handle_abort)
 TEST(default_is_one_line_and_an_abort)
 {
 	t_need_selfcheck();
+	t_need_kernel("has a line of its own for an abort");
 	check_default(false);
 }
 
 TEST(default_aborts_even_if_the_program_catches_it)
 {
 	t_need_selfcheck();
+	t_need_kernel("has a line of its own for an abort");
 	check_default(true);
 }
