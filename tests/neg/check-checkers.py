@@ -98,6 +98,15 @@ mmn_x 32
 \ta 8
 \tcall 24
 ''',
+    'doc/KERNEL-MAP.md': '''\
+<!-- SPDX-License-Identifier: MIT -->
+# A
+
+| Linux | libmmn | what differs | why that is safe |
+|---|---|---|---|
+| `a` | `mmn_a` | none | |
+| `struct mmn_x` | the same | none | |
+''',
     'man/mmn_a.3': r'''.\" SPDX-License-Identifier: MIT
 .Dd November 21, 2026
 .Dt MMN_A 3
@@ -193,6 +202,22 @@ FAULTS = [
     ('man', 'M4', 'man/mmn_a.3', '.Xr mmn_a 3', '.Xr mmn_z 3'),
     ('man', 'M5', 'man/mmn_a.3', 'SPDX', 'spdx'),
     ('man', 'M6', 'man/meson.build', 'mmn_a.3', 'mmn_b.3'),
+    ('kernel-map', 'K1', 'doc/KERNEL-MAP.md', '`mmn_a`', '`mmn_b`'),
+    ('kernel-map', 'K1', 'doc/KERNEL-MAP.md', '`struct mmn_x`', '`mmn_y`'),
+    ('kernel-map', 'K1', 'include/mmn/a.h', 'mmn_a(', 'mmn_c('),
+    ('kernel-map', 'K2', 'include/mmn/a.h', '#include <stddef.h>',
+     'MMN_PUBLIC int mmu_b(void);'),
+    ('kernel-map', 'K2', 'include/mmn/a.h', '#include <stddef.h>',
+     '#define dma_resv_b(x) (x)'),
+    ('kernel-map', 'K2', 'include/mmn/a.h', '#include <stddef.h>',
+     'static inline int ww_mutex_b(void)\n{\n\treturn 0;\n}'),
+    ('kernel-map', 'K3', 'doc/KERNEL-MAP.md', ' | none | |\n| `str',
+     ' | none |\n| `str'),
+    ('kernel-map', 'K3', 'doc/KERNEL-MAP.md', 'the same | none | |',
+     'the same | it is faster | |'),
+    ('kernel-map', 'K3', 'doc/KERNEL-MAP.md', 'the same | none | |',
+     'the same | | |'),
+    ('kernel-map', 'K4', 'doc/KERNEL-MAP.md', '`a` |', '`a`, `mmn_x` |'),
     ('style', 'S1', 'src/tree/tree.c', 'SPDX', 'spdx'),
     ('style', 'S2', 'src/tree/tree.c', None, '        int x;\n'),
     ('style', 'S3', 'src/tree/tree.c', None, 'int x; \n'),
