@@ -8,8 +8,9 @@
  *	mmn_sync_file	one fence, for good; merge, information, descriptor
  *	mmn_sw_sync	a timeline that a program advances itself
  *	mmn_syncobj	the fence that is here at present, or a timeline of them
+ *	mmn_resv_poller	who wants to be told when a buffer may be used
  *
- * They are what sync_file, sw_sync and drm_syncobj are in Linux.  There each is a
+ * They are what sync_file, sw_sync, drm_syncobj and dma_buf_poll() are in Linux.  There each is a
  * file or the handle of one; here each is a pointer with a count of references,
  * that libraries of one process pass to each other, and there is a descriptor only
  * where one is asked for.
@@ -18,7 +19,7 @@
  * dropping references is harmless.  Descriptors that it has inherited may be
  * polled.
  */
-#include <mmn/dma-fence.h>
+#include <mmn/dma-resv.h>
 
 MMN_BEGIN_DECLS
 
@@ -492,6 +493,101 @@ int mmn_syncobj_wait(struct mmn_syncobj_wait *wait);
 MMN_PUBLIC
 int mmn_syncobj_eventfd(struct mmn_syncobj *object, uint64_t point,
 			uint32_t flags, int fd);
+
+/* Reservation objects and descriptors */
+
+/* How a buffer is going to be used, or is used. */
+#define MMN_ACCESS_READ 1u
+#define MMN_ACCESS_WRITE 2u
+
+struct mmn_resv_poller;
+
+/**
+ * mmn_resv_poller_create - be told when a buffer may be used
+ * @resv: outlives the poller
+ * @access: MMN_ACCESS_READ: when nobody writes any more, EPOLLIN of a dma-buf;
+ *	MMN_ACCESS_WRITE: when nobody reads either, EPOLLOUT; both: either
+ * @ret_poller: not armed
+ *
+ * One for each who polls: they do not disturb each other.
+ *
+ * Context: uses the heap.
+ * Return: 0; -EINVAL (NULL, no or unknown @access); -ENOMEM; -EMFILE, -ENFILE.
+ */
+MMN_PUBLIC
+int mmn_resv_poller_create(struct dma_resv *resv, uint32_t access,
+			   struct mmn_resv_poller **ret_poller);
+
+/**
+ * mmn_resv_poller_destroy - be told no more
+ * @poller: or NULL; not being armed, or it is reported and stays
+ *
+ * Closes the descriptor.
+ *
+ * Context: any but signal handlers and callbacks of subscriptions; uses the heap.
+ */
+MMN_PUBLIC
+void mmn_resv_poller_destroy(struct mmn_resv_poller *poller);
+
+/**
+ * mmn_resv_poller_get_fd - what to poll
+ * @poller: the descriptor belongs to it; do not close it
+ * @ret_fd: readable, level or edge, once it is worth while to look again
+ *
+ * What is read from it does not matter: the next arming says what is so.
+ *
+ * Context: any.
+ * Return: 0; -EINVAL (NULL); -ESTALE.
+ */
+MMN_PUBLIC
+int mmn_resv_poller_get_fd(struct mmn_resv_poller *poller, int *ret_fd);
+
+/**
+ * mmn_resv_poller_arm - look, and be told if there is nothing yet
+ * @poller: one thread at a time
+ * @ret_access: which of the wanted kinds of access are free: at one moment during
+ *	the call no fence was pending that forbids them.  0: none; the descriptor
+ *	is not readable, and will be when what is pending now has signalled
+ *
+ * Call it before polling, and again when the descriptor is readable: fences may
+ * have been added meanwhile.  After an error the descriptor is readable.
+ *
+ * Context: uses the heap; may sleep for the lock of the reservation object when
+ * that is contended, so hold no other one; runs callbacks as
+ * dma_fence_is_signaled() does.
+ * Ordering: as dma_resv_test_signaled_strict().
+ * Return: 0; -EINVAL (NULL); -EBUSY (being armed by another thread, or by the
+ * caller of this callback); -ENOMEM; -ESTALE.
+ */
+MMN_PUBLIC
+int mmn_resv_poller_arm(struct mmn_resv_poller *poller, uint32_t *ret_access);
+
+/**
+ * mmn_resv_export_file - a sync file of what a buffer's next user has to wait for
+ * @resv: locked or not
+ * @access: what the next user does; with MMN_ACCESS_WRITE he waits for readers
+ * @ret_file: does not follow @resv; has signalled if there is nothing to wait for
+ *
+ * Context: uses the heap; else as dma_fence_is_signaled().
+ * Return: 0; -EINVAL (NULL, no or unknown @access); -ENOMEM.
+ */
+MMN_PUBLIC
+int mmn_resv_export_file(struct dma_resv *resv, uint32_t access,
+			 struct mmn_sync_file **ret_file);
+
+/**
+ * mmn_resv_import_file - a buffer is used until a sync file signals
+ * @resv: not locked by the caller; this locks it
+ * @access: what the work behind @file does; with MMN_ACCESS_WRITE readers wait
+ * @file: the caller has a reference
+ *
+ * Context: uses the heap; may sleep for the lock, so hold no other one.
+ * Return: 0; -EINVAL (NULL, no or unknown @access); -EBUSY (the caller has locked
+ * it); -ENOMEM; -ESTALE.
+ */
+MMN_PUBLIC
+int mmn_resv_import_file(struct dma_resv *resv, uint32_t access,
+			 struct mmn_sync_file *file);
 
 MMN_END_DECLS
 
