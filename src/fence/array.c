@@ -17,6 +17,12 @@
 #include "base/inject.h"
 #include "fence/fence.h"
 
+/* Of a fence that is known to be an array. */
+static struct dma_fence_array *array_of(struct dma_fence *fence)
+{
+	return container_of(fence, struct dma_fence_array, base);
+}
+
 enum { ENABLING = 1 << 30 };
 
 static const char *array_driver_name(struct dma_fence *fence)
@@ -78,7 +84,7 @@ static void watch_member(struct dma_fence_array *array, unsigned int i)
 
 static bool array_enable_signaling(struct dma_fence *fence)
 {
-	struct dma_fence_array *array = to_dma_fence_array(fence);
+	struct dma_fence_array *array = array_of(fence);
 	unsigned int i;
 
 	/* relaxed: no callback is there yet */
@@ -119,7 +125,7 @@ static void merge_errors_by_time(struct dma_fence_array *array)
 /* The count is of use only when callbacks change it. */
 static bool array_signaled(struct dma_fence *fence)
 {
-	struct dma_fence_array *array = to_dma_fence_array(fence);
+	struct dma_fence_array *array = array_of(fence);
 	int pending;
 
 	/*
@@ -141,7 +147,7 @@ static bool array_signaled(struct dma_fence *fence)
 
 static void array_release(struct dma_fence *fence)
 {
-	struct dma_fence_array *array = to_dma_fence_array(fence);
+	struct dma_fence_array *array = array_of(fence);
 	unsigned int i;
 
 	for (i = 0; i < array->num_fences; i++)
@@ -152,7 +158,7 @@ static void array_release(struct dma_fence *fence)
 
 static void array_set_deadline(struct dma_fence *fence, int64_t deadline)
 {
-	struct dma_fence_array *array = to_dma_fence_array(fence);
+	struct dma_fence_array *array = array_of(fence);
 	unsigned int i;
 
 	for (i = 0; i < array->num_fences; i++)
@@ -177,7 +183,7 @@ struct dma_fence_array *to_dma_fence_array(struct dma_fence *fence)
 {
 	if (!dma_fence_is_array(fence))
 		return NULL;
-	return container_of(fence, struct dma_fence_array, base);
+	return array_of(fence);
 }
 
 /* The callbacks lie behind the array, in the same block. */

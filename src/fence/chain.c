@@ -161,7 +161,8 @@ static bool chain_signaled(struct dma_fence *fence)
  */
 static void chain_release(struct dma_fence *fence)
 {
-	struct dma_fence_chain *chain = to_dma_fence_chain(fence);
+	struct dma_fence_chain *chain =
+		container_of(fence, struct dma_fence_chain, base);
 
 	chain->next_dead = dead.first;
 	dead.first = chain;
@@ -298,8 +299,10 @@ struct dma_fence *dma_fence_chain_walk(struct dma_fence *fence)
 static bool stands_for(struct dma_fence *fence, uint64_t context,
 		       uint64_t seqno)
 {
-	return fence->context != context ||
-	       to_dma_fence_chain(fence)->prev_seqno < seqno;
+	struct dma_fence_chain *chain = to_dma_fence_chain(fence);
+
+	return !chain || fence->context != context ||
+	       chain->prev_seqno < seqno;
 }
 
 int dma_fence_chain_find_seqno(struct dma_fence **pfence, uint64_t seqno)

@@ -24,6 +24,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include "base/bug.h"
 #include "base/lock.h"
 #include "base/process.h"
 #include "base/syscall.h"
@@ -108,6 +109,17 @@ static struct site *find_site(const uint8_t *at)
 		if (tables.site[i].at == at)
 			return &tables.site[i];
 	return NULL;
+}
+
+/* Of a place that prepare_batch() has entered. */
+static struct site *known_site(const uint8_t *at)
+{
+	struct site *site = find_site(at);
+
+	mmn_bug_on(!site, "a place is rewritten that is in no table");
+	if (!site)
+		__builtin_unreachable();
+	return site;
 }
 
 static void copy_name(char *to, size_t size, const char *from)
@@ -310,7 +322,7 @@ static int write_sites(uint32_t object, bool patch, bool live, uint32_t *mode)
 		return ret;
 	for (i = 0; i < nr; i++) {
 		p = &tables.patch[i];
-		site = find_site(p->at);
+		site = known_site(p->at);
 		if (patch) {
 			owner = &tables.object[site->object];
 			site->is_patched = !p->reason;

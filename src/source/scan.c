@@ -502,6 +502,20 @@ static bool is_harmless_copy(const struct scan *scan, const struct place *place)
 	       !(scan->constants.of_interest >> place->reg & 1);
 }
 
+/* What stands before the system call and gives way to the jump. */
+static bool copy_moved(const struct scan *scan, const struct place *place,
+		       struct mmn_found *site)
+{
+	uintptr_t length = place->call - place->at;
+	const uint8_t *bytes = image_bytes(scan->image, place->at, length);
+
+	if (!bytes || length > sizeof(site->moved))
+		return false;
+	memcpy(site->moved, bytes, length);
+	site->nr_moved = (uint32_t)length;
+	return true;
+}
+
 static void report_place(struct scan *scan, const struct place *place)
 {
 	struct mmn_found site = { .nr = place->nr, .reason = place->reason };
@@ -519,6 +533,8 @@ static void report_place(struct scan *scan, const struct place *place)
 		(uint8_t *)(place->call + SYSCALL_LENGTH + scan->image->bias);
 	if (site.reason == MMN_REFUSE_NONE)
 		site.reason = scan->image->refuse;
+	if (site.reason == MMN_REFUSE_NONE && !copy_moved(scan, place, &site))
+		site.reason = MMN_REFUSE_SHAPE;
 	if (site.reason == MMN_REFUSE_NONE) {
 		site.at = (uint8_t *)(place->at + scan->image->bias);
 		site.text_start = (scan->segment->vaddr + scan->image->bias) &
@@ -526,10 +542,6 @@ static void report_place(struct scan *scan, const struct place *place)
 		site.text_last = (scan->segment->vaddr + scan->image->bias +
 				  scan->segment->size - 1) |
 				 (MMN_PAGE_SIZE - 1);
-		site.nr_moved = (uint32_t)(place->call - place->at);
-		memcpy(site.moved,
-		       image_bytes(scan->image, place->at, site.nr_moved),
-		       site.nr_moved);
 	} else {
 		site.is_unknown = place->nr == MMN_NR_DYNAMIC;
 	}
