@@ -301,8 +301,7 @@ static bool stands_for(struct dma_fence *fence, uint64_t context,
 {
 	struct dma_fence_chain *chain = to_dma_fence_chain(fence);
 
-	return !chain || fence->context != context ||
-	       chain->prev_seqno < seqno;
+	return !chain || fence->context != context || chain->prev_seqno < seqno;
 }
 
 int dma_fence_chain_find_seqno(struct dma_fence **pfence, uint64_t seqno)
