@@ -17,6 +17,8 @@
 #include "base/atomic.h"
 #include "config.h"
 
+struct hall_pass;
+
 /* A place in the library; or, if there is a caller, where that called it from. */
 struct mmn_site {
 	const char *file;
@@ -66,13 +68,25 @@ struct mmn_callback_frame {
 	const void *sub;
 	/* This one or one around it may not sleep. */
 	bool nonblocking;
+	/* A signal handler may interrupt it and make changes of its own. */
+	bool interruptible;
 };
+
+/* As often as this, it is no handler that interrupts a callback any more. */
+#define MMN_MAX_INTERRUPTED 8
 
 #define MMN_MAX_HELD_LOCKS 24
 
 struct mmn_context {
 	/* Innermost callback, NULL outside of callbacks. */
 	struct mmn_callback_frame *callback;
+	/* Innermost way through a hall, see notifier/hall.h. */
+	struct hall_pass *pass;
+	/*
+	 * How many parts of the library have blocked all signals, for longer
+	 * than a lock is held.
+	 */
+	uint32_t signals_blocked;
 	/* Changes this thread has opened and not ended. */
 	uint32_t open_changes;
 	/* A report is being made: what the handler does is not judged. */
@@ -107,19 +121,29 @@ static inline const void *mmn_context_self(void)
 	return (const void *)(uintptr_t)mmn_context.serial;
 }
 
-static inline void mmn_context_enter_callback(struct mmn_callback_frame *frame,
-					      const void *sub, bool blockable)
+static inline void
+mmn_context_enter_any_callback(struct mmn_callback_frame *frame,
+			       const void *sub, bool blockable,
+			       bool interruptible)
 {
 	struct mmn_callback_frame *outer = mmn_context.callback;
 
 	frame->outer = outer;
 	frame->sub = sub;
 	frame->nonblocking = !blockable || (outer && outer->nonblocking);
+	frame->interruptible = interruptible;
 	/* A signal handler must not find a frame that is half filled in. */
 	mmn_barrier();
 	mmn_context.callback = frame;
 	/* The compiler knows that malloc() does not read it: ours does. */
 	mmn_barrier();
+}
+
+/* With all signals blocked. */
+static inline void mmn_context_enter_callback(struct mmn_callback_frame *frame,
+					      const void *sub, bool blockable)
+{
+	mmn_context_enter_any_callback(frame, sub, blockable, false);
 }
 
 static inline void mmn_context_leave_callback(struct mmn_callback_frame *frame)
@@ -139,14 +163,27 @@ static inline bool mmn_context_in_nonblocking_callback(void)
 	return mmn_context.callback && mmn_context.callback->nonblocking;
 }
 
+/*
+ * Is this thread in a callback of @sub, which has called us?  A handler that
+ * has interrupted one is not called by it, and stands beside it like another
+ * thread.
+ */
 static inline bool mmn_context_in_callback_of(const void *sub)
 {
 	const struct mmn_callback_frame *frame;
+	uint32_t interrupted = 0;
 
 	for (frame = mmn_context.callback; frame; frame = frame->outer)
-		if (frame->sub == sub)
+		if (frame->sub == sub && (!frame->interruptible ||
+					  ++interrupted == MMN_MAX_INTERRUPTED))
 			return true;
 	return false;
+}
+
+/* In a callback, and certainly not in a handler that has interrupted it? */
+static inline bool mmn_context_in_uninterruptible_callback(void)
+{
+	return mmn_context.callback && !mmn_context.callback->interruptible;
 }
 
 /*

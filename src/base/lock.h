@@ -136,6 +136,28 @@ static inline void mmn_signals_restore(const struct mmn_sigmask *saved)
 }
 
 /*
+ * The same, known to the thread's context: whoever comes to this point again
+ * meanwhile saves the system call.
+ */
+static inline void mmn_signals_hold(struct mmn_sigmask *saved)
+{
+	if (!mmn_context.signals_blocked)
+		mmn_signals_block(saved);
+	mmn_context.signals_blocked++;
+}
+
+static inline void mmn_signals_release(const struct mmn_sigmask *saved)
+{
+	if (!--mmn_context.signals_blocked)
+		mmn_signals_restore(saved);
+}
+
+static inline bool mmn_signals_are_held(void)
+{
+	return mmn_context.signals_blocked;
+}
+
+/*
  * Does the calling thread hold the lock bound to a subscription?  For asserts:
  * where it cannot be known (kind NONE, no glibc, an elided mutex) the answer is
  * true.  A rwlock held for reading by anybody counts as held, because it does

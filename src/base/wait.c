@@ -8,14 +8,20 @@
 #include "base/syscall.h"
 #include "base/time.h"
 
+static long futex_wait(uint32_t *word, uint32_t seen,
+		       const struct timespec *deadline)
+{
+	/* The bitset form is the one that takes an absolute monotonic time. */
+	return mmn_syscall6(__NR_futex, word, FUTEX_WAIT_BITSET_PRIVATE, seen,
+			    deadline, 0, FUTEX_BITSET_MATCH_ANY);
+}
+
 int mmn_wait_on(uint32_t *word, uint32_t seen, const struct timespec *deadline)
 {
 	long ret;
 
 	mmn_might_sleep();
-	/* The bitset form is the one that takes an absolute monotonic time. */
-	ret = mmn_syscall6(__NR_futex, word, FUTEX_WAIT_BITSET_PRIVATE, seen,
-			   deadline, 0, FUTEX_BITSET_MATCH_ANY);
+	ret = futex_wait(word, seen, deadline);
 	return ret == -ETIMEDOUT ? -ETIMEDOUT : 0;
 }
 
@@ -52,6 +58,11 @@ void mmn_wait_on_two(uint32_t *a, uint32_t seen_a, uint32_t *b, uint32_t seen_b)
 		return;
 	soon = mmn_deadline(10 * 1000 * 1000);
 	mmn_wait_on(a, seen_a, &soon);
+}
+
+void mmn_wait_briefly(uint32_t *word, uint32_t seen)
+{
+	futex_wait(word, seen, NULL);
 }
 
 int mmn_wake(uint32_t *word, int nr)

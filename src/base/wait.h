@@ -32,6 +32,14 @@ void mmn_wait_on_two(uint32_t *a, uint32_t seen_a, uint32_t *b,
 		     uint32_t seen_b);
 
 /*
+ * mmn_wait_briefly - as mmn_wait_on(), for ever
+ *
+ * For who waits for a bounded number of instructions of another thread, as for
+ * a short lock: may be called where a short lock may be taken.
+ */
+void mmn_wait_briefly(uint32_t *word, uint32_t seen);
+
+/*
  * mmn_wake - wake up to @nr threads that sleep on @word
  *
  * Context: any, also signal handlers.

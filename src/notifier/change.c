@@ -7,7 +7,6 @@
 #include <errno.h>
 
 #include "base/probe.h"
-#include "base/wait.h"
 
 static bool desc_is_valid(const struct mmn_invalidate_desc *desc)
 {
@@ -15,106 +14,146 @@ static bool desc_is_valid(const struct mmn_invalidate_desc *desc)
 	       desc->event < MMN_NR_EVENTS;
 }
 
-/* Is there a subscriber that must be told?  S held. */
-static bool somebody_cares(struct mmn_state *state,
-			   const struct mmn_invalidate_desc *desc)
+/* ------------------------------------------------------------------ */
+/* The end                                                            */
+/* ------------------------------------------------------------------ */
+
+static void uncount_ranges(struct mmn_state *state,
+			   const struct mmn_invalidate_desc *desc,
+			   const struct change *change)
 {
 	struct itree_node *node;
+	struct itree_iter iter;
 
-	if (state->nr_watching)
-		return true;
-	itree_for_each_overlap (node, &state->tree, desc->start, desc->last)
-		if (range_cares(range_of_node(node), desc))
-			return true;
-	return false;
+	itree_iter_init(&iter, &state->tree, desc->start, desc->last);
+	while ((node = itree_iter_next(&iter))) {
+		struct range_sub *sub = range_of_node(node);
+
+		if (range_cares(sub, desc) && change_counts(change, sub))
+			range_uncount(sub);
+	}
 }
 
-/* Nobody holds a slot while S is held: this cannot fail. */
-static void leave_slot(struct mmn_state *state, struct change *change)
+/* The reverse of change_count(); inside S. */
+static void uncount(struct mmn_state *state, struct mmn_invalidate_desc *desc)
 {
-	/* relaxed: S orders it with the only readers that matter, inserts */
-	mmn_store_relaxed(&state->slots[change->slot].word, 0);
-	change->slot = NO_SLOT;
+	struct change *change = change_of(desc);
+	struct slot *slot = slot_of(state, change);
+
+	/* Nobody came and nobody left: the one that was called is still it. */
+	if (slot && slot->only && slot->version == state_version(state))
+		range_uncount(slot->only);
+	else
+		uncount_ranges(state, desc, change);
+	change->id = 0;
+	if (slot)
+		return;
+	mmn_mutex_lock(&state->overflow_lock);
+	list_del(&change->link);
+	mmn_mutex_unlock(&state->overflow_lock);
 }
 
 /*
- * From the slot to the list, unless an insert has done that already, or nobody
- * is there: then a change with a slot stays in it.  S held.  False when there is
- * nobody to be told.
+ * Nobody depends on it from now on, nor will: an insert that finds it still
+ * open in its slot, when we are not inside any more, would count on its end.
+ * Inside S.
  */
-static bool enter_list(struct mmn_state *state,
-		       struct mmn_invalidate_desc *desc)
+static void be_over(struct mmn_state *state, struct mmn_invalidate_desc *desc)
 {
 	struct change *change = change_of(desc);
+	struct slot *slot = slot_of(state, change);
+	bool counted = change->id;
 
-	if (!change->id) {
-		if (change->slot != NO_SLOT && !somebody_cares(state, desc))
-			return false;
-		if (change->slot != NO_SLOT)
-			leave_slot(state, change);
-		change_register(state, desc);
+	if (counted)
+		uncount(state, desc);
+	if (slot) {
+		slot->only = NULL;
+		/* relaxed: inserts look at it when S is closed */
+		mmn_store_relaxed(&slot->word, (uintptr_t)desc | SLOT_OVER);
 	}
-	/* Its slot, if it had one, is somebody else's by now. */
+	if (counted)
+		state_wake_drain(state);
+}
+
+/* Its door is lowered for good. */
+static void free_slot(struct slot *slot)
+{
+	/*
+	 * pair(close_insert): release, with the loads of the slots in
+	 * hold_slot().  Without it an insert finds the slot free, lets its
+	 * readers go, and they see the memory as it was before the change.
+	 * pair(slot_owner): release, with the acquire in claim_slot().  Without
+	 * it the next owner finds ids that were given before.
+	 */
+	mmn_store_release(&slot->word, 0);
+}
+
+/* The descriptor is its caller's again; not inside S. */
+static void be_ready(struct visit *visit, struct change *change)
+{
+	if (visit->slot)
+		free_slot(visit->slot);
+	visit_end(visit);
 	change->slot = NO_SLOT;
-	return true;
+	change->opener = NULL;
+	change->phase = PHASE_READY;
 }
 
-static void uncount_range(struct range_sub *sub)
-{
-	uint32_t open;
+/* ------------------------------------------------------------------ */
+/* The start                                                          */
+/* ------------------------------------------------------------------ */
 
-	/*
-	 * pair(open_count): release, with the acquire in read_begin().  Without
-	 * it a reader sees no change open and memory as it was before.
-	 */
-	open = mmn_fetch_sub_release(&sub->open, OPEN_ONE);
-	if (open != (OPEN_ONE | OPEN_WAITER))
-		return;
-	/*
-	 * Nobody sets the bit while the count is 0.
-	 * relaxed: a reader that reads this one reads on from the release above
-	 */
-	mmn_fetch_and_relaxed(&sub->open, ~OPEN_WAITER);
-	mmn_wake(&sub->open, INT32_MAX);
-}
-
-/* The reverse of change_register(); S held. */
-static void change_unregister(struct mmn_state *state,
-			      struct mmn_invalidate_desc *desc)
+/* Inside S with @node, not inside on return; it is a counted change. */
+static int tell(struct visit *visit, struct mmn_invalidate_desc *desc,
+		struct itree_iter *iter, struct itree_node *node, bool watched)
 {
 	struct change *change = change_of(desc);
-	struct itree_node *node;
 
-	list_del(&change->link);
-	change->id = 0;
-	itree_for_each_overlap (node, &state->tree, desc->start, desc->last)
-		if (range_cares(range_of_node(node), desc))
-			uncount_range(range_of_node(node));
-	state_wake_drain(state);
-}
-
-/* The change is on the list: call everybody.  S held. */
-static int tell(struct mmn_state *state, struct mmn_invalidate_desc *desc)
-{
-	struct change *change = change_of(desc);
-	uint64_t id = change->id;
-
-	if (!ranges_tell(state, desc, id) ||
-	    !classics_tell_start(state, desc, id)) {
-		change_unregister(state, desc);
-		change->opener = NULL;
-		change->phase = PHASE_READY;
+	change->classic_told = watched;
+	if (!ranges_tell(visit, desc, iter, node) ||
+	    (watched && !classics_tell_start(visit, desc, change->id))) {
+		visit_enter(visit);
+		be_over(visit->state, desc);
+		visit_leave(visit);
+		be_ready(visit, change);
 		return -EAGAIN;
 	}
-	change->classic_told = true;
+	visit_end(visit);
 	return 0;
+}
+
+/*
+ * A change with a slot that concerns nobody stays in it as it is; or it does
+ * already count on somebody who came later, because of an insert.
+ */
+static int notify(struct mmn_invalidate_desc *desc, bool ask_classics)
+{
+	struct mmn_state *state = desc->state;
+	struct change *change = change_of(desc);
+	struct itree_node *node;
+	struct itree_iter iter;
+	struct visit visit;
+	bool watched;
+
+	visit_begin(&visit, state, slot_of(state, change));
+	MMN_PROBE(change_notify, desc, desc->start, desc->last, desc->event);
+	if (visit.slot)
+		visit.slot->only = NULL;
+	watched = ask_classics && state->nr_watching;
+	itree_iter_init(&iter, &state->tree, desc->start, desc->last);
+	node = ranges_next(&iter, desc);
+	if (!node && !watched && visit.slot) {
+		visit_leave(&visit);
+		return 0;
+	}
+	if (!change->id)
+		change_count(state, desc);
+	return tell(&visit, desc, &iter, node, watched);
 }
 
 int mmn_invalidate_notify(struct mmn_invalidate_desc *desc)
 {
 	struct change *change;
-	struct mmn_sigmask saved;
-	int ret = 0;
 
 	if (!desc_is_valid(desc))
 		return -EINVAL;
@@ -124,12 +163,13 @@ int mmn_invalidate_notify(struct mmn_invalidate_desc *desc)
 	change->phase = PHASE_TOLD;
 	if (!state_is_live(desc->state))
 		return 0;
-	state_lock(desc->state, &saved);
-	MMN_PROBE(change_notify, desc, desc->start, desc->last, desc->event);
-	if (enter_list(desc->state, desc))
-		ret = tell(desc->state, desc);
-	state_unlock(desc->state, &saved);
-	return ret;
+	return notify(desc, true);
+}
+
+void change_tell_ranges(struct mmn_invalidate_desc *desc)
+{
+	change_of(desc)->phase = PHASE_TOLD;
+	notify(desc, false);
 }
 
 int mmn_invalidate_start(struct mmn_invalidate_desc *desc)
@@ -155,52 +195,54 @@ static void end_slowly(struct mmn_invalidate_desc *desc)
 {
 	struct change *change = change_of(desc);
 	struct mmn_state *state = desc->state;
-	struct mmn_sigmask saved;
+	struct visit visit;
 	uint64_t id;
 
-	state_lock(state, &saved);
+	visit_begin(&visit, state, slot_of(state, change));
 	id = change->id;
-	if (id)
-		change_unregister(state, desc);
-	else if (change->slot != NO_SLOT)
-		leave_slot(state, change);
+	be_over(state, desc);
+	visit_leave(&visit);
 	MMN_PROBE(change_end, desc, desc->start, desc->last, id);
 	if (change->classic_told)
-		classics_tell_end(state, desc, id);
-	state_unlock(state, &saved);
-	change->slot = NO_SLOT;
-	change->opener = NULL;
-	change->phase = PHASE_READY;
+		classics_tell_end(&visit, desc, id);
+	be_ready(&visit, change);
+}
+
+/* change->slot may not be written yet, or stand for somebody else. */
+static struct slot *find_slot(struct mmn_state *state,
+			      const struct mmn_invalidate_desc *desc)
+{
+	uint32_t i;
+
+	for (i = 0; i < NR_SLOTS; i++)
+		/* relaxed: others do not put this one there */
+		if ((mmn_load_relaxed(&state->slots[i].word) & ~SLOT_FLAGS) ==
+		    (uintptr_t)desc)
+			return &state->slots[i];
+	return NULL;
 }
 
 void mmn_invalidate_abandon(struct mmn_invalidate_desc *desc)
 {
 	struct change *change = change_of(desc);
 	struct mmn_state *state = desc->state;
-	struct mmn_sigmask saved;
-	uint32_t i;
+	struct visit visit;
 
-	if (!state_is_live(state))
-		goto ready;
-	state_lock(state, &saved);
-	if (change->id)
-		change_unregister(state, desc);
-	/* change->slot may not be written yet, or stand for somebody else. */
-	for (i = 0; i < NR_SLOTS; i++) {
-		uintptr_t open = (uintptr_t)desc;
-
-		/*
-		 * pair(close_insert): release, with the acquire in hold_slot().
-		 * Without it readers of a subscription that finds the slot
-		 * free see old memory.
-		 */
-		mmn_cmpxchg_release(&state->slots[i].word, &open, 0);
+	if (!state_is_live(state)) {
+		change->slot = NO_SLOT;
+		change->opener = NULL;
+		change->phase = PHASE_READY;
+		return;
 	}
-	state_unlock(state, &saved);
-ready:
-	change->slot = NO_SLOT;
-	change->opener = NULL;
-	change->phase = PHASE_READY;
+	/* Inside S no insert holds it. */
+	visit_begin(&visit, state, NULL);
+	visit.slot = find_slot(state, desc);
+	change->slot = visit.slot ? visit.slot - state->slots : NO_SLOT;
+	if (visit.slot)
+		visit.slot->only = NULL;
+	be_over(state, desc);
+	visit_leave(&visit);
+	be_ready(&visit, change);
 }
 
 int mmn_invalidate_end(struct mmn_invalidate_desc *desc)

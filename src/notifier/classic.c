@@ -2,8 +2,9 @@
 /*
  * Classic subscriptions: told of every change of an address space.
  *
- * The list is in the order of birth.  A walk drops S around each callback; the
- * running count keeps the object, the birth of the last one keeps the place.
+ * The list is in the order of birth.  A walk is a reader of S and leaves it for
+ * each callback; the running count keeps the object, the birth of the last one
+ * keeps the place.
  */
 #include "notifier/state.h"
 
@@ -116,10 +117,11 @@ static void free_classic(struct classic_sub *sub)
 /* Walks                                                              */
 /* ------------------------------------------------------------------ */
 
+/* Inside S, or S held. */
 static void call_begins(struct classic_sub *sub)
 {
-	/* relaxed: under S; atomic for the sleep of who waits */
-	mmn_store_relaxed(&sub->running, sub->running + 1);
+	/* relaxed: S orders it with removers */
+	mmn_fetch_add_relaxed(&sub->running, 1);
 }
 
 static bool is_listed(const struct classic_sub *sub)
@@ -127,22 +129,27 @@ static bool is_listed(const struct classic_sub *sub)
 	return !list_is_empty(&sub->link);
 }
 
-/* S is held; it is dropped for a free. */
-static void call_ends(struct mmn_state *state, struct classic_sub *sub)
+/*
+ * Inside S, or S held.  True when the last one has left an object whose users
+ * are gone: the caller frees it.  Otherwise it may be gone.
+ */
+static bool call_ends(struct classic_sub *sub)
 {
-	uint32_t running = sub->running - 1;
+	bool listed = is_listed(sub), orphan = sub->orphan;
+	uint32_t running;
 
-	/* relaxed: under S; atomic for the sleep of who waits */
-	mmn_store_relaxed(&sub->running, running);
-	if (is_listed(sub))
-		return;
-	if (sub->orphan && !running) {
-		state_drop(state);
-		free_classic(sub);
-		state_relock(state);
-		return;
-	}
+	/*
+	 * pair(classic_running): release and acquire, with itself in
+	 * call_ends() of other threads.  Without it the last one frees what
+	 * another callback still writes.
+	 */
+	running = mmn_fetch_sub_acq_rel(&sub->running, 1) - 1;
+	if (listed)
+		return false;
+	if (orphan)
+		return !running;
 	mmn_wake(&sub->running, INT32_MAX);
+	return false;
 }
 
 static void wait_idle(struct mmn_state *state, struct classic_sub *sub,
@@ -150,7 +157,7 @@ static void wait_idle(struct mmn_state *state, struct classic_sub *sub,
 {
 	uint32_t running;
 
-	/* relaxed: S is held whenever it is changed */
+	/* relaxed: whoever changes it is inside S */
 	while ((running = mmn_load_relaxed(&sub->running))) {
 		state_unlock(state, saved);
 		mmn_wait_on(&sub->running, running, NULL);
@@ -158,7 +165,7 @@ static void wait_idle(struct mmn_state *state, struct classic_sub *sub,
 	}
 }
 
-/* The first one born after @birth, 0 for the first of all; S held. */
+/* The first one born after @birth, 0 for the first of all; inside S. */
 static struct classic_sub *classic_after(struct mmn_state *state,
 					 uint64_t birth)
 {
@@ -177,7 +184,7 @@ static struct classic_sub *classic_after(struct mmn_state *state,
  */
 struct classic_call {
 	bool (*one)(struct classic_call *call, struct classic_sub *sub);
-	struct mmn_state *state;
+	struct visit *visit;
 	struct mmn_invalidate_desc *desc;
 	uintptr_t start;
 	uintptr_t last;
@@ -193,17 +200,21 @@ static bool is_asked(const struct classic_call *call,
 {
 	if (!call->id)
 		return true;
-	return id_before(call->ends ? sub->ends_after : sub->birth, call->id);
+	/* relaxed: see refuses() */
+	return id_before(call->ends ? mmn_load_relaxed(&sub->ends_after)
+				    : sub->birth,
+			 call->id);
 }
 
-/* One callback; S held, dropped for the call. */
+/* One callback; inside S, left for the call. */
 static bool ask(struct classic_call *call, struct classic_sub *sub)
 {
 	struct mmn_callback_frame frame;
 	bool go_on = true;
 
 	call_begins(sub);
-	state_drop(call->state);
+	visit_leave(call->visit);
+	visit_block(call->visit);
 	if (call->id && mmn_context_in_callback_of(sub)) {
 		mmn_bug("a change is made by a callback that is told of it");
 	} else {
@@ -212,35 +223,45 @@ static bool ask(struct classic_call *call, struct classic_sub *sub)
 		go_on = call->one(call, sub);
 		mmn_context_leave_callback(&frame);
 	}
-	state_relock(call->state);
-	call_ends(call->state, sub);
+	visit_enter(call->visit);
+	if (call_ends(sub)) {
+		visit_leave(call->visit);
+		free_classic(sub);
+		visit_enter(call->visit);
+	}
 	return go_on;
 }
 
+/* Inside S. */
 static void walk(struct classic_call *call)
 {
-	struct classic_sub *sub = classic_after(call->state, 0);
+	struct mmn_state *state = call->visit->state;
+	struct classic_sub *sub = classic_after(state, 0);
 
 	while (sub) {
 		uint64_t birth = sub->birth;
 
 		if (is_asked(call, sub) && !ask(call, sub))
 			return;
-		sub = classic_after(call->state, birth);
+		sub = classic_after(state, birth);
 	}
 }
 
 static void refuses(struct classic_call *call, struct classic_sub *sub)
 {
-	struct mmn_state *state = call->state;
+	struct mmn_state *state = call->visit->state;
 
 	call->answer = false;
 	mmn_bug_on(call->blockable, "a change that may sleep was refused");
 	mmn_bug_on(sub->ops->invalidate_range_end,
 		   "a subscriber that wants ends has refused a change");
-	state_relock(state);
-	sub->ends_after = state->next_seq;
-	state_drop(state);
+	/*
+	 * Ids that slots have taken ahead must not be given any more.
+	 * relaxed, all: a change that is open has its id by now, and others
+	 * are defended from a defective subscriber only
+	 */
+	mmn_fetch_add_relaxed(&state->version, 1);
+	mmn_store_relaxed(&sub->ends_after, mmn_load_relaxed(&state->next_seq));
 }
 
 static bool call_start(struct classic_call *call, struct classic_sub *sub)
@@ -259,41 +280,49 @@ static bool call_end(struct classic_call *call, struct classic_sub *sub)
 	return true;
 }
 
-void classics_tell_end(struct mmn_state *state,
-		       struct mmn_invalidate_desc *desc, uint64_t id)
+static void tell_end(struct visit *visit, struct mmn_invalidate_desc *desc,
+		     uint64_t id)
 {
 	struct classic_call call = {
 		.one = call_end,
-		.state = state,
+		.visit = visit,
 		.desc = desc,
 		.id = id,
 		.ends = true,
 		.blockable = mmn_invalidate_is_blockable(desc),
 	};
 
-	if (state->nr_watching)
-		walk(&call);
+	walk(&call);
 }
 
-bool classics_tell_start(struct mmn_state *state,
-			 struct mmn_invalidate_desc *desc, uint64_t id)
+void classics_tell_end(struct visit *visit, struct mmn_invalidate_desc *desc,
+		       uint64_t id)
+{
+	visit_enter(visit);
+	tell_end(visit, desc, id);
+	visit_leave(visit);
+}
+
+bool classics_tell_start(struct visit *visit, struct mmn_invalidate_desc *desc,
+			 uint64_t id)
 {
 	struct classic_call call = {
 		.one = call_start,
-		.state = state,
+		.visit = visit,
 		.desc = desc,
 		.id = id,
 		.blockable = mmn_invalidate_is_blockable(desc),
 		.answer = true,
 	};
+	bool refused;
 
-	if (!state->nr_watching)
-		return true;
+	visit_enter(visit);
 	walk(&call);
-	if (call.answer || call.blockable)
-		return true;
-	classics_tell_end(state, desc, id);
-	return false;
+	refused = !call.answer && !call.blockable;
+	if (refused)
+		tell_end(visit, desc, id);
+	visit_leave(visit);
+	return !refused;
 }
 
 /* ------------------------------------------------------------------ */
@@ -304,7 +333,7 @@ static bool call_clear_flush_young(struct classic_call *call,
 				   struct classic_sub *sub)
 {
 	if (sub->ops->clear_flush_young &&
-	    sub->ops->clear_flush_young(public_classic(sub), call->state,
+	    sub->ops->clear_flush_young(public_classic(sub), call->visit->state,
 					call->start, call->last))
 		call->answer = true;
 	return true;
@@ -313,8 +342,8 @@ static bool call_clear_flush_young(struct classic_call *call,
 static bool call_clear_young(struct classic_call *call, struct classic_sub *sub)
 {
 	if (sub->ops->clear_young &&
-	    sub->ops->clear_young(public_classic(sub), call->state, call->start,
-				  call->last))
+	    sub->ops->clear_young(public_classic(sub), call->visit->state,
+				  call->start, call->last))
 		call->answer = true;
 	return true;
 }
@@ -322,8 +351,8 @@ static bool call_clear_young(struct classic_call *call, struct classic_sub *sub)
 static bool call_test_young(struct classic_call *call, struct classic_sub *sub)
 {
 	if (sub->ops->test_young)
-		call->answer = sub->ops->test_young(public_classic(sub),
-						    call->state, call->start);
+		call->answer = sub->ops->test_young(
+			public_classic(sub), call->visit->state, call->start);
 	return !call->answer;
 }
 
@@ -332,8 +361,8 @@ static bool call_secondary_tlbs(struct classic_call *call,
 {
 	if (sub->ops->invalidate_secondary_tlbs)
 		sub->ops->invalidate_secondary_tlbs(public_classic(sub),
-						    call->state, call->start,
-						    call->last);
+						    call->visit->state,
+						    call->start, call->last);
 	return true;
 }
 
@@ -343,17 +372,18 @@ static bool ask_all(struct mmn_state *state,
 {
 	struct classic_call call = {
 		.one = one,
-		.state = state,
 		.start = start,
 		.last = last,
 	};
-	struct mmn_sigmask saved;
+	struct visit visit;
 
 	if (!state_is_live(state))
 		return false;
-	state_lock(state, &saved);
+	call.visit = &visit;
+	visit_begin(&visit, state, NULL);
 	walk(&call);
-	state_unlock(state, &saved);
+	visit_leave(&visit);
+	visit_end(&visit);
 	return call.answer;
 }
 
@@ -396,8 +426,9 @@ static void link_classic(struct mmn_state *state, struct classic_sub *sub)
 	sub->state = mmn_state_get(state);
 	sub->generation = state->generation;
 	sub->birth = new_id(state);
-	sub->ends_after = sub->birth;
-	sub->running = 0;
+	/* relaxed, both: nobody else has it yet */
+	mmn_store_relaxed(&sub->ends_after, sub->birth);
+	mmn_store_relaxed(&sub->running, 0);
 	list_add_tail(&sub->link, &state->classics);
 	MMN_PROBE(classic_register, sub, sub->birth);
 }
@@ -413,22 +444,16 @@ static void unlink_classic(struct mmn_state *state, struct classic_sub *sub)
 	MMN_PROBE(classic_unregister, sub, sub->birth);
 }
 
-/*
- * Changes that were open before the subscription was linked have a smaller id.
- * The list is in the order of ids, so the first one tells.
- */
+/* Changes that were open before the subscription was linked have a smaller id. */
 static void wait_drained(struct mmn_state *state, uint64_t birth,
 			 struct mmn_sigmask *saved)
 {
-	struct change *oldest;
 	uint32_t drain;
 
 	state->nr_draining++;
-	for (;;) {
-		oldest = list_first_entry(&state->changes, struct change, link);
-		if (!oldest || !id_before(oldest->id, birth))
-			break;
-		drain = state->drain;
+	while (state_has_change_before(state, birth)) {
+		/* relaxed: S is held, and who bumps it is inside */
+		drain = mmn_load_relaxed(&state->drain);
 		state_unlock(state, saved);
 		mmn_wait_on(&state->drain, drain, NULL);
 		state_lock(state, saved);
@@ -504,6 +529,14 @@ int mmn_subscription_register(struct mmn_subscription *public_sub,
 /* Unregister                                                         */
 /* ------------------------------------------------------------------ */
 
+/* S held; opened for the free. */
+static void free_orphan(struct mmn_state *state, struct classic_sub *sub)
+{
+	state_drop(state);
+	free_classic(sub);
+	state_relock(state);
+}
+
 /*
  * The subscriber is still told of changes while its release runs: until it
  * returns its device may use the memory.  S held.
@@ -568,7 +601,8 @@ int mmn_subscription_unregister(struct mmn_subscription *public_sub)
 	}
 	state_lock(state, &saved);
 	release_and_unlink(state, sub);
-	call_ends(state, sub);
+	if (call_ends(sub))
+		free_orphan(state, sub);
 	wait_idle(state, sub, &saved);
 	give_back(sub);
 	state_unlock(state, &saved);
@@ -583,14 +617,15 @@ static void release_one(struct mmn_state *state, struct classic_sub *sub)
 	bool orphan;
 
 	release_and_unlink(state, sub);
-	/* relaxed: S is held whenever it is changed; 1 is our own */
+	/* relaxed: whoever changes it is inside S; 1 is our own */
 	while ((running = mmn_load_relaxed(&sub->running)) > 1) {
 		state_drop(state);
 		mmn_wait_on(&sub->running, running, NULL);
 		state_relock(state);
 	}
 	orphan = sub->orphan;
-	call_ends(state, sub);
+	if (call_ends(sub))
+		free_orphan(state, sub);
 	if (!orphan)
 		give_back(sub);
 	mmn_state_put(state);
@@ -606,7 +641,8 @@ static void wait_unregistered(struct mmn_state *state)
 
 	state->nr_draining++;
 	while (!list_is_empty(&state->classics)) {
-		drain = state->drain;
+		/* relaxed: as in wait_drained() */
+		drain = mmn_load_relaxed(&state->drain);
 		state_drop(state);
 		mmn_wait_on(&state->drain, drain, NULL);
 		state_relock(state);

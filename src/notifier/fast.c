@@ -8,15 +8,15 @@
  *
  * The race it has to win is the one against an insert over the same range:
  *
- *	CPU0: mmn_invalidate_open()       CPU1: insert, S held
+ *	CPU0: mmn_invalidate_open()       CPU1: insert, S closed
  *
  *	[W] slot = desc                   [W] filter, a word of each sieve
  *	MB                                MB
  *	[R] filter                        [R] slot
  *
  * Not both may read what was there before.  If CPU0 sees the new words it goes
- * on to mmn_invalidate_notify(), waits for S, and finds the subscription in the
- * tree.  If CPU1 sees the slot it counts the change as open on the new
+ * on to mmn_invalidate_notify(), enters S after CPU1 has opened it, and finds the
+ * subscription in the tree.  If CPU1 sees the slot it counts the change as open on the new
  * subscription, whose readers then wait for its end.
  */
 #include "base/probe.h"
@@ -36,6 +36,7 @@ void mmn_invalidate_desc_init(struct mmn_invalidate_desc *desc,
 	desc->owner = NULL;
 	list_init(&change->link);
 	change->id = 0;
+	change->calling = 0;
 	change->opener = NULL;
 	change->phase = PHASE_READY;
 	change->slot = NO_SLOT;
@@ -55,16 +56,16 @@ static uint32_t home_slot(const struct mmn_invalidate_desc *desc)
 	       NR_SLOTS;
 }
 
-static uint32_t claim_slot(struct mmn_state *state,
+static uint16_t claim_slot(struct mmn_state *state,
 			   struct mmn_invalidate_desc *desc)
 {
 	uint32_t home = home_slot(desc);
-	uint32_t n, i;
+	uint32_t n;
 
 	for (n = 0; n < NR_SLOTS; n++) {
+		uint16_t i = (home + n) % NR_SLOTS;
 		uintptr_t *word, free = 0;
 
-		i = (home + n) % NR_SLOTS;
 		word = &state->slots[i].word;
 		/* relaxed: a guess, the exchange decides */
 		if (mmn_load_relaxed(word))
@@ -74,6 +75,9 @@ static uint32_t claim_slot(struct mmn_state *state,
 		 * slots in hold_slot().  Without it an insert finds the slot
 		 * free, this change finds the old filter, and readers of the new
 		 * subscription do not wait.
+		 * pair(slot_owner): acquire, with the release in free_slot().
+		 * Without it the ids in the slot are those of its last owner but
+		 * one, and are given twice.
 		 */
 		if (mmn_cmpxchg_seq_cst(word, &free, (uintptr_t)desc))
 			return i;

@@ -97,23 +97,6 @@ int mmn_range_subscription_init(struct mmn_range_subscription *public_sub,
 /* Insert                                                             */
 /* ------------------------------------------------------------------ */
 
-/* The count a subscription starts with: the changes open over it. */
-static uint32_t count_open_changes(struct mmn_state *state,
-				   const struct range_sub *sub)
-{
-	struct change *change;
-	uint32_t nr = 0;
-
-	list_for_each (change, &state->changes, link) {
-		const struct mmn_invalidate_desc *desc = desc_of(change);
-
-		if (change_overlaps(desc, sub->node.start, sub->node.last) &&
-		    range_cares(sub, desc))
-			nr++;
-	}
-	return nr;
-}
-
 /*
  * The order matters: first the filter, then the slots, see mmn_invalidate_open().
  * The birth is given after the changes found in the slots got their ids, so that
@@ -128,10 +111,9 @@ static void link_range(struct mmn_state *state, struct range_sub *sub)
 	itree_insert(&state->tree, &sub->node);
 	/*
 	 * relaxed, both: nobody reads them before the caller has published the
-	 * subscription, and whoever ends a change takes S first
+	 * subscription, and whoever ends a change enters S first
 	 */
-	mmn_store_relaxed(&sub->open,
-			  OPEN_ONE * count_open_changes(state, sub));
+	mmn_store_relaxed(&sub->open, OPEN_ONE * state_count_open(state, sub));
 	mmn_store_relaxed(&sub->seq, sub->node.birth);
 	state_filter_tend(state);
 }
@@ -163,6 +145,8 @@ int mmn_range_subscription_insert(struct mmn_range_subscription *public_sub,
 		return -EINVAL;
 	if (!state_is_live(state))
 		return -ESTALE;
+	if (hall_own_pass(&state->hall))
+		return -EDEADLK;
 	/*
 	 * pair(range_status): acquire, with the release in give_back() when it
 	 * was inserted before.  Without it what was last written then may land
@@ -242,17 +226,19 @@ static void give_back(struct range_sub *sub)
 	mmn_store_release(&sub->status, SUB_IDLE);
 }
 
-static void wait_idle(struct mmn_state *state, struct range_sub *sub,
-		      struct mmn_sigmask *saved)
+/* No new callbacks come; S is not held. */
+static void wait_idle(struct range_sub *sub)
 {
 	uint32_t running;
 
-	/* relaxed: S is held whenever it is changed */
-	while ((running = mmn_load_relaxed(&sub->running))) {
-		state_unlock(state, saved);
+	/*
+	 * pair(range_running): acquire, with the release in drop_running().
+	 * Without it the caller frees what a callback still writes.
+	 */
+	while ((running = mmn_load_acquire(&sub->running)) >= RUNNING_ONE)
 		mmn_wait_on(&sub->running, running, NULL);
-		state_lock(state, saved);
-	}
+	/* relaxed: it is ours alone */
+	mmn_store_relaxed(&sub->running, 0);
 }
 
 int mmn_range_subscription_remove(struct mmn_range_subscription *public_sub)
@@ -278,31 +264,87 @@ int mmn_range_subscription_remove(struct mmn_range_subscription *public_sub)
 	}
 	state_lock(state, &saved);
 	unlink_range(state, sub);
-	wait_idle(state, sub, &saved);
-	give_back(sub);
+	/* relaxed: the exchanges on it stand in one order */
+	mmn_fetch_add_relaxed(&sub->running, RUNNING_LEAVING);
+	state_count_calls(state, sub);
 	state_unlock(state, &saved);
+	wait_idle(sub);
+	give_back(sub);
 	mmn_state_put(state);
 	return 0;
 }
 
-/* The last one has left a subscription that is removed for good; S dropped. */
+/* The last one has left a subscription that is removed for good. */
 static void release_range(struct range_sub *sub)
 {
 	const struct mmn_range_ops *ops = sub->ops;
 	struct mmn_state *state = sub->state;
 
+	/* relaxed: it is ours alone */
+	mmn_store_relaxed(&sub->running, 0);
 	give_back(sub);
 	ops->release(public_range(sub));
 	mmn_state_put(state);
+}
+
+/* Returns what it was before; the object may be gone unless it was more. */
+static uint32_t drop_running(struct range_sub *sub)
+{
+	/*
+	 * pair(range_running): release, with the acquire in wait_idle() and in
+	 * drop_running() of whoever comes to 0.  Without it the object is given
+	 * back while a callback still writes it.
+	 */
+	return mmn_fetch_sub_acq_rel(&sub->running, RUNNING_ONE);
+}
+
+/* Status is taken, S is not. */
+static void leave_deferred(struct range_sub *sub)
+{
+	struct mmn_state *state = sub->state;
+	struct mmn_sigmask saved;
+
+	state_lock(state, &saved);
+	unlink_range(state, sub);
+	/* relaxed: as in remove; one for ourselves, until all are counted */
+	mmn_fetch_add_relaxed(&sub->running, RUNNING_DEFERRED + RUNNING_ONE);
+	state_count_calls(state, sub);
+	state_unlock(state, &saved);
+	if (drop_running(sub) == (RUNNING_DEFERRED | RUNNING_ONE))
+		release_range(sub);
+}
+
+/*
+ * In a handler that has interrupted a reader: it goes when the reader does.
+ * False when there is none.
+ */
+static bool leave_with_reader(struct range_sub *sub)
+{
+	struct hall_pass *pass = hall_own_pass(&sub->state->hall);
+	struct visit *visit;
+
+	if (!pass)
+		return false;
+	visit = container_of(pass, struct visit, pass);
+	sub->leaving_next = visit->leaving;
+	visit->leaving = sub;
+	return true;
+}
+
+void ranges_leave(struct range_sub *leaving)
+{
+	while (leaving) {
+		struct range_sub *next = leaving->leaving_next;
+
+		leave_deferred(leaving);
+		leaving = next;
+	}
 }
 
 int mmn_range_subscription_remove_deferred(
 	struct mmn_range_subscription *public_sub)
 {
 	struct range_sub *sub = range_of(public_sub);
-	struct mmn_sigmask saved;
-	struct mmn_state *state;
-	bool idle;
 
 	if (!sub)
 		return -ENOENT;
@@ -312,16 +354,8 @@ int mmn_range_subscription_remove_deferred(
 		return -EINVAL;
 	if (!claim_removal(sub, SUB_DEFERRED))
 		return -ENOENT;
-	state = sub->state;
-	if (!range_is_live(sub))
-		return 0;
-	state_lock(state, &saved);
-	unlink_range(state, sub);
-	/* relaxed: S is held */
-	idle = !mmn_load_relaxed(&sub->running);
-	state_unlock(state, &saved);
-	if (idle)
-		release_range(sub);
+	if (range_is_live(sub) && !leave_with_reader(sub))
+		leave_deferred(sub);
 	return 0;
 }
 
@@ -365,7 +399,7 @@ static bool read_begin(const struct range_sub *sub, uint64_t *seq,
 	 */
 	*seq = mmn_load_acquire(&sub->seq);
 	/*
-	 * pair(open_count): acquire, with the release in uncount_range().
+	 * pair(open_count): acquire, with the release in range_uncount().
 	 * Without it the reader sees memory as it was before the change.
 	 */
 	*open = mmn_load_acquire(&sub->open);
@@ -538,6 +572,26 @@ void mmn_range_set_seq(struct mmn_range_subscription *public_sub,
 		mmn_cmpxchg_release(&sub->seq, &seq, cur_seq);
 }
 
+void range_uncount(struct range_sub *sub)
+{
+	uint32_t open;
+
+	/*
+	 * pair(open_count): release, with the acquire in read_begin().  Without
+	 * it a reader sees no change open and memory as it was before.
+	 */
+	open = mmn_fetch_sub_release(&sub->open, OPEN_ONE);
+	if (open != (OPEN_ONE | OPEN_WAITER))
+		return;
+	/*
+	 * Nobody sets the bit while the count is 0; one that another change has
+	 * brought up meanwhile is looked at again by whoever is woken.
+	 * relaxed: a reader that reads this one reads on from the release above
+	 */
+	mmn_fetch_and_relaxed(&sub->open, ~OPEN_WAITER);
+	mmn_wake(&sub->open, INT32_MAX);
+}
+
 /* ------------------------------------------------------------------ */
 /* The walk                                                           */
 /* ------------------------------------------------------------------ */
@@ -545,64 +599,112 @@ void mmn_range_set_seq(struct mmn_range_subscription *public_sub,
 /*
  * struct walk - one change on its way along the subscriptions
  *
- * S is held in between and dropped around each callback.  What keeps the walk
- * on its way is the key of the last subscription, not the node: that may be gone
- * by then.  What keeps the subscription is its running count.
+ * The visitor is inside S in between and leaves for each callback.  What keeps
+ * the walk on its way is the key of the last subscription, not the node: that
+ * may be gone by then.  What keeps the subscription is that change->calling names
+ * it.  Subscriptions that come after the change got its id are not called, so
+ * the last one is known as such before it is called.
  */
 struct walk {
-	struct mmn_state *state;
+	struct visit *visit;
 	struct mmn_invalidate_desc *desc;
-	uint64_t id;
+	struct change *change;
+	struct itree_iter *iter;
 	bool blockable;
 	struct mmn_range_finish *first;
 	struct mmn_range_finish **end;
 };
 
-static void call_begins(struct range_sub *sub)
+struct itree_node *ranges_next(struct itree_iter *iter,
+			       struct mmn_invalidate_desc *desc)
 {
-	/* relaxed: under S; atomic for the sleep in wait_idle() */
-	mmn_store_relaxed(&sub->running, sub->running + 1);
+	uint64_t id = change_of(desc)->id;
+	struct itree_node *node;
+
+	while ((node = itree_iter_next(iter))) {
+		struct range_sub *sub = range_of_node(node);
+
+		if (range_cares(sub, desc) &&
+		    (!id || id_before(node->birth, id)))
+			break;
+	}
+	return node;
 }
 
-/* S is held; it is dropped for the release. */
+/* A callback that was counted is over. */
 static void call_ends(struct walk *walk, struct range_sub *sub)
 {
-	uint32_t running = sub->running - 1;
-	/* relaxed: a remover that has come to S is seen through S */
-	uint32_t status = mmn_load_relaxed(&sub->status);
+	uint32_t running = drop_running(sub);
+	struct mmn_callback_frame frame;
 
-	/* relaxed: under S; atomic for the sleep in wait_idle() */
-	mmn_store_relaxed(&sub->running, running);
-	if (status == SUB_LEAVING)
+	if (running == (RUNNING_LEAVING | RUNNING_ONE))
+		/* The object may be gone; waking looks at the address only. */
 		mmn_wake(&sub->running, 1);
-	/* seq is 0: the remover has unlinked it and saw it running */
-	if (status == SUB_DEFERRED && !running &&
-	    !mmn_load_relaxed(&sub->seq)) {
-		struct mmn_callback_frame frame;
-
-		state_drop(walk->state);
+	if (running == (RUNNING_DEFERRED | RUNNING_ONE)) {
+		visit_block(walk->visit);
 		mmn_context_enter_callback(&frame, NULL, walk->blockable);
 		release_range(sub);
 		mmn_context_leave_callback(&frame);
-		state_relock(walk->state);
 	}
+}
+
+/* The callback is over; S may be closed. */
+static void stop_calling(struct walk *walk, struct range_sub *sub)
+{
+	/*
+	 * pair(range_calling): release, with the acquire in
+	 * state_count_calls().  Without it the object is given back while what
+	 * the callback did is still on the way.
+	 * pair(range_counted): acquire, with the release in
+	 * state_count_calls().  Without it we take off what is not put on yet.
+	 */
+	if (mmn_xchg_acq_rel(&walk->change->calling, 0) & CALLING_COUNTED)
+		call_ends(walk, sub);
+}
+
+/* The same on the way to the next one; enters. */
+static void stop_calling_inside(struct walk *walk, struct range_sub *sub)
+{
+	visit_enter(walk->visit);
+	/* relaxed, both: S orders it with the removers */
+	if (likely(!(mmn_load_relaxed(&walk->change->calling) &
+		     CALLING_COUNTED))) {
+		mmn_store_relaxed(&walk->change->calling, 0);
+		return;
+	}
+	visit_leave(walk->visit);
+	stop_calling(walk, sub);
+	visit_enter(walk->visit);
 }
 
 static bool call_op(struct walk *walk, struct range_sub *sub,
 		    struct mmn_range_finish **finish)
 {
+	uint64_t id = walk->change->id;
+
 	if (MMN_INJECT(MMN_INJECT_REFUSE) && !walk->blockable)
 		return false;
 	if (sub->ops->invalidate)
-		return sub->ops->invalidate(public_range(sub), walk->desc,
-					    walk->id);
-	return sub->ops->invalidate_start(public_range(sub), walk->desc,
-					  walk->id, finish);
+		return sub->ops->invalidate(public_range(sub), walk->desc, id);
+	return sub->ops->invalidate_start(public_range(sub), walk->desc, id,
+					  finish);
 }
 
-/* First pass of one subscriber; S dropped. */
-static bool call_range(struct walk *walk, struct range_sub *sub,
-		       struct mmn_range_finish **ret_finish)
+/*
+ * A handler that interrupts the callback must not find the driver's lock taken
+ * by its own thread.  Who says that there is none does not pay for it.
+ */
+static void enter_callback(struct walk *walk, struct range_sub *sub,
+			   struct mmn_callback_frame *frame)
+{
+	if (sub->lock.kind != MMN_DRIVER_LOCK_NONE)
+		visit_block(walk->visit);
+	mmn_context_enter_any_callback(frame, sub, walk->blockable,
+				       !mmn_signals_are_held());
+}
+
+/* First pass of one subscriber; not inside. */
+static bool call_range(struct walk *walk, struct range_sub *sub)
 {
 	struct mmn_range_finish *finish = NULL;
 	struct mmn_callback_frame frame;
@@ -616,57 +718,89 @@ static bool call_range(struct walk *walk, struct range_sub *sub,
 			   mmn_driver_lock_is_surely_held(&sub->lock),
 		   "a change is made with the lock of its subscriber held");
 	MMN_INJECT_PAUSE();
-	mmn_context_enter_callback(&frame, sub, walk->blockable);
+	enter_callback(walk, sub, &frame);
 	accepted = call_op(walk, sub, &finish);
 	mmn_context_leave_callback(&frame);
-	MMN_PROBE(range_called, sub, walk->desc, walk->id, accepted);
-	if (accepted) {
-		*ret_finish = finish;
-		return true;
+	MMN_PROBE(range_called, sub, walk->desc, walk->change->id, accepted);
+	if (!accepted) {
+		mmn_bug_on(walk->blockable,
+			   "a change that may sleep was refused");
+		return walk->blockable;
 	}
-	mmn_bug_on(walk->blockable, "a change that may sleep was refused");
-	return walk->blockable;
-}
-
-/* First pass over all; S held. */
-static bool walk_starts(struct walk *walk)
-{
-	uintptr_t start = walk->desc->start, last = walk->desc->last;
-	struct itree_node *node;
-
-	node = itree_first_overlap(&walk->state->tree, start, last);
-	while (node) {
-		struct range_sub *sub = range_of_node(node);
-		uintptr_t cursor_start = node->start;
-		uint64_t cursor_birth = node->birth;
-
-		if (range_cares(sub, walk->desc) &&
-		    id_before(sub->node.birth, walk->id)) {
-			struct mmn_range_finish *finish = NULL;
-			bool accepted;
-
-			call_begins(sub);
-			state_drop(walk->state);
-			accepted = call_range(walk, sub, &finish);
-			state_relock(walk->state);
-			if (finish) {
-				finish->sub = public_range(sub);
-				finish->next = NULL;
-				*walk->end = finish;
-				walk->end = &finish->next;
-			} else {
-				call_ends(walk, sub);
-			}
-			if (!accepted)
-				return false;
-		}
-		node = itree_next_overlap(&walk->state->tree, cursor_start,
-					  cursor_birth, start, last);
+	if (finish) {
+		/* relaxed: before we stop calling it */
+		mmn_fetch_add_relaxed(&sub->running, RUNNING_ONE);
+		finish->sub = public_range(sub);
+		finish->next = NULL;
+		*walk->end = finish;
+		walk->end = &finish->next;
 	}
 	return true;
 }
 
-/* Second pass, in the order of the first; S held. */
+/* Readers of it wait from here on; inside S. */
+static void begin_calling(struct walk *walk, struct range_sub *sub)
+{
+	struct change *change = walk->change;
+
+	change->cursor_start = sub->node.start;
+	change->cursor_birth = sub->node.birth;
+	/*
+	 * relaxed: a reader that must see it has read the sequence that the
+	 * callback stores later; see mmn_range_set_seq()
+	 */
+	mmn_fetch_add_relaxed(&sub->open, OPEN_ONE);
+	/* relaxed: S orders it with the removers */
+	mmn_store_relaxed(&change->calling, (uintptr_t)sub);
+}
+
+/* The only one: when nobody comes or goes the end need not look for it. */
+static void note_only(struct walk *walk, struct itree_node *node)
+{
+	struct slot *slot = walk->visit->slot;
+
+	if (slot && slot->version == state_version(walk->visit->state))
+		slot->only = range_of_node(node);
+}
+
+/* First pass over all; inside on entry, not on return. */
+static bool walk_starts(struct walk *walk, struct itree_node *node)
+{
+	struct mmn_state *state = walk->visit->state;
+	struct itree_node *first = node;
+	struct itree_node *next;
+	bool accepted;
+
+	for (;;) {
+		struct range_sub *sub = range_of_node(node);
+		uint64_t version = state_version(state);
+
+		next = ranges_next(walk->iter, walk->desc);
+		if (!next && node == first)
+			note_only(walk, node);
+		begin_calling(walk, sub);
+		visit_leave(walk->visit);
+		accepted = call_range(walk, sub);
+		if (!next || !accepted) {
+			stop_calling(walk, sub);
+			return accepted;
+		}
+		stop_calling_inside(walk, sub);
+		if (state_version(state) != version) {
+			itree_iter_seek(walk->iter, &state->tree,
+					walk->change->cursor_start,
+					walk->change->cursor_birth);
+			next = ranges_next(walk->iter, walk->desc);
+		}
+		if (!next) {
+			visit_leave(walk->visit);
+			return true;
+		}
+		node = next;
+	}
+}
+
+/* Second pass, in the order of the first; not inside. */
 static void walk_finishes(struct walk *walk)
 {
 	while (walk->first) {
@@ -676,28 +810,31 @@ static void walk_finishes(struct walk *walk)
 
 		/* the object is the subscriber's again once it is called */
 		walk->first = finish->next;
-		state_drop(walk->state);
-		mmn_context_enter_callback(&frame, sub, walk->blockable);
+		enter_callback(walk, sub, &frame);
 		sub->ops->invalidate_finish(finish);
 		mmn_context_leave_callback(&frame);
-		state_relock(walk->state);
 		call_ends(walk, sub);
 	}
 }
 
-bool ranges_tell(struct mmn_state *state, struct mmn_invalidate_desc *desc,
-		 uint64_t id)
+bool ranges_tell(struct visit *visit, struct mmn_invalidate_desc *desc,
+		 struct itree_iter *iter, struct itree_node *node)
 {
 	struct walk walk = {
-		.state = state,
+		.visit = visit,
 		.desc = desc,
-		.id = id,
+		.change = change_of(desc),
+		.iter = iter,
 		.blockable = mmn_invalidate_is_blockable(desc),
 	};
 	bool accepted;
 
+	if (!node) {
+		visit_leave(visit);
+		return true;
+	}
 	walk.end = &walk.first;
-	accepted = walk_starts(&walk);
+	accepted = walk_starts(&walk, node);
 	walk_finishes(&walk);
 	return accepted;
 }

@@ -29,18 +29,96 @@ static bool hull_is_right(struct mmn_state *state)
 	return state->filter.hull_lo == lo && state->filter.hull_hi == hi;
 }
 
-static uint32_t count_open(struct mmn_state *state, struct range_sub *sub)
+/* ------------------------------------------------------------------ */
+/* Counted changes                                                    */
+/* ------------------------------------------------------------------ */
+
+/* All counted changes, first those in slots; S held. */
+struct counted {
+	struct mmn_state *state;
+	uint32_t i;
+	struct list_head *link;
+};
+
+static struct mmn_invalidate_desc *counted_next(struct counted *at)
 {
-	struct change *change;
+	while (at->i < NR_SLOTS) {
+		/* relaxed: S orders it when it is a counted one */
+		uintptr_t word =
+			mmn_load_relaxed(&at->state->slots[at->i++].word);
+
+		if (word & SLOT_COUNTED)
+			return (struct mmn_invalidate_desc *)(word &
+							      ~SLOT_FLAGS);
+	}
+	at->link = at->link ? at->link->next : at->state->overflow.next;
+	if (at->link == &at->state->overflow)
+		return NULL;
+	return desc_of(container_of(at->link, struct change, link));
+}
+
+uint32_t state_count_open(struct mmn_state *state, struct range_sub *sub)
+{
+	struct counted at = { .state = state };
+	struct mmn_invalidate_desc *desc;
 	uint32_t nr = 0;
 
-	list_for_each (change, &state->changes, link)
-		if (change_overlaps(desc_of(change), sub->node.start,
-				    sub->node.last) &&
-		    range_cares(sub, desc_of(change)))
-			nr++;
+	while ((desc = counted_next(&at)))
+		nr += change_overlaps(desc, sub->node.start, sub->node.last) &&
+		      range_cares(sub, desc) &&
+		      change_counts(change_of(desc), sub);
 	return nr;
 }
+
+bool state_has_change_before(struct mmn_state *state, uint64_t birth)
+{
+	struct counted at = { .state = state };
+	struct mmn_invalidate_desc *desc;
+
+	while ((desc = counted_next(&at)))
+		if (id_before(change_of(desc)->id, birth))
+			return true;
+	return false;
+}
+
+void state_count_calls(struct mmn_state *state, struct range_sub *sub)
+{
+	struct counted at = { .state = state };
+	struct mmn_invalidate_desc *desc;
+
+	while ((desc = counted_next(&at))) {
+		uintptr_t *calling = &change_of(desc)->calling;
+		uintptr_t word = (uintptr_t)sub;
+
+		/*
+		 * pair(range_calling): acquire, with the release in
+		 * stop_calling().  Without it the object is given back while
+		 * what its callback did is still on the way.
+		 */
+		if (mmn_load_acquire(calling) != word)
+			continue;
+		/* relaxed: before the exchange that tells of it */
+		mmn_fetch_add_relaxed(&sub->running, RUNNING_ONE);
+		/*
+		 * pair(range_counted): release, with the acquire in
+		 * stop_calling().  Without it the caller takes off what has not
+		 * been put on.
+		 */
+		if (mmn_cmpxchg_release(calling, &word, word | CALLING_COUNTED))
+			continue;
+		/* relaxed: our own, nobody has seen it */
+		mmn_fetch_sub_relaxed(&sub->running, RUNNING_ONE);
+		/*
+		 * pair(range_calling): acquire, with the release in
+		 * stop_calling().  Without it as above.
+		 */
+		mmn_load_acquire(calling);
+	}
+}
+
+/* ------------------------------------------------------------------ */
+/* Self-checks                                                        */
+/* ------------------------------------------------------------------ */
 
 /* Checking costs its square: only small states are checked in full. */
 #define CHECKED_NODES 16
@@ -54,9 +132,9 @@ static bool counts_are_right(struct mmn_state *state)
 	itree_for_each (node, &state->tree) {
 		struct range_sub *sub = range_of_node(node);
 
-		/* relaxed: the count moves under the lock only */
+		/* relaxed: the count moves inside S only */
 		if (mmn_load_relaxed(&sub->open) / OPEN_ONE !=
-			    count_open(state, sub) ||
+			    state_count_open(state, sub) ||
 		    !filter_contains(&state->filter, node->start, node->last))
 			return false;
 	}
@@ -64,17 +142,16 @@ static bool counts_are_right(struct mmn_state *state)
 	       filter_check(&state->filter, &state->tree);
 }
 
-static bool lists_are_in_order(struct mmn_state *state)
+static bool lists_are_right(struct mmn_state *state)
 {
-	uint64_t last_id = 0, last_birth = 0;
+	struct counted at = { .state = state };
+	struct mmn_invalidate_desc *desc;
 	struct classic_sub *classic;
-	struct change *change;
+	uint64_t last_birth = 0;
 
-	list_for_each (change, &state->changes, link) {
-		if (!change->id || (last_id && !id_before(last_id, change->id)))
+	while ((desc = counted_next(&at)))
+		if (!change_of(desc)->id)
 			return false;
-		last_id = change->id;
-	}
 	list_for_each (classic, &state->classics, link) {
 		if (last_birth && !id_before(last_birth, classic->birth))
 			return false;
@@ -85,19 +162,32 @@ static bool lists_are_in_order(struct mmn_state *state)
 
 bool state_check(struct mmn_state *state)
 {
-	return (state->next_seq & 1) && hull_is_right(state) &&
-	       lists_are_in_order(state) && counts_are_right(state);
+	/* relaxed: S is held */
+	return (mmn_load_relaxed(&state->next_seq) & 1) &&
+	       hull_is_right(state) && lists_are_right(state) &&
+	       counts_are_right(state);
 }
+
+/* ------------------------------------------------------------------ */
+/* The writer's side of S                                             */
+/* ------------------------------------------------------------------ */
 
 void state_relock(struct mmn_state *state) MMN_NO_LOCK_ANALYSIS
 {
-	mmn_mutex_lock(&state->lock);
+	uint32_t i;
+
+	hall_close(&state->hall);
+	for (i = 0; i < NR_SLOTS; i++)
+		hall_await_door(&state->slots[i].door);
+	hall_await_common(&state->hall);
+	/* relaxed: S orders it; readers compare */
+	mmn_fetch_add_relaxed(&state->version, 1);
 }
 
 void state_drop(struct mmn_state *state) MMN_NO_LOCK_ANALYSIS
 {
 	mmn_check(state_check(state));
-	mmn_mutex_unlock(&state->lock);
+	hall_open(&state->hall);
 }
 
 void state_lock(struct mmn_state *state, struct mmn_sigmask *saved)
@@ -140,21 +230,21 @@ void state_filter_remove(struct mmn_state *state, uintptr_t start,
 
 /*
  * Is no change open?  Then none is in the middle of filter_overlaps() either: it
- * has a slot before, and gives it up afterwards, or was put on the list from it
- * and is on it until its end.
+ * has a slot before, and gives it up afterwards.
  */
 static bool is_quiet(const struct mmn_state *state)
 {
 	uint32_t i;
 
-	if (!list_is_empty(&state->changes))
+	if (!list_is_empty(&state->overflow))
 		return false;
 	for (i = 0; i < NR_SLOTS; i++)
 		/*
 		 * pair(open_insert): with the store in claim_slot(): whoever
 		 * claims a slot that was free here sees the new map.  Without
 		 * it he may look at the old one, which is freed.
-		 * pair(close_insert): acquire, with mmn_invalidate_close().
+		 * pair(close_insert): acquire, with mmn_invalidate_close() and
+		 * free_slot().
 		 * Without it his last look may come after the free.
 		 */
 		if (mmn_load_seq_cst(&state->slots[i].word))
@@ -169,42 +259,78 @@ void state_filter_tend(struct mmn_state *state)
 		filter_free_retired(&state->filter);
 }
 
-static void count_change(struct mmn_state *state,
-			 const struct mmn_invalidate_desc *desc)
+/* ------------------------------------------------------------------ */
+/* Changes that become counted ones                                   */
+/* ------------------------------------------------------------------ */
+
+/*
+ * Threads that make changes at the same time do not meet at the counter: each
+ * slot takes some ids ahead.  They are good as long as no writer has come, and
+ * taken a birth.
+ */
+static uint64_t take_id(struct mmn_state *state, struct slot *slot)
 {
-	struct itree_node *node;
+	uint64_t version = state_version(state);
 
-	itree_for_each_overlap (node, &state->tree, desc->start, desc->last) {
-		struct range_sub *sub = range_of_node(node);
-
-		/*
-		 * relaxed: a reader that must see it has read the sequence that
-		 * the callback stores later; see mmn_range_set_seq()
-		 */
-		if (range_cares(sub, desc))
-			mmn_fetch_add_relaxed(&sub->open, OPEN_ONE);
+	if (!slot->nr_ids || slot->version != version) {
+		/* relaxed: as in new_id() */
+		slot->last_id =
+			mmn_fetch_add_relaxed(&state->next_seq, 2 * SLOT_IDS);
+		slot->nr_ids = SLOT_IDS;
+		slot->version = version;
 	}
+	slot->nr_ids--;
+	slot->last_id += 2;
+	return slot->last_id;
 }
 
-void change_register(struct mmn_state *state, struct mmn_invalidate_desc *desc)
+static void mark_counted(struct slot *slot, struct mmn_invalidate_desc *desc)
+{
+	/*
+	 * relaxed: writers look at it when S is closed, and a close that fails
+	 * for it enters S first
+	 */
+	mmn_store_relaxed(&slot->word, (uintptr_t)desc | SLOT_COUNTED);
+}
+
+static void begin_counting(struct change *change, uint64_t id)
+{
+	change->cursor_start = 0;
+	change->cursor_birth = 0;
+	/* relaxed: nobody is called yet */
+	mmn_store_relaxed(&change->calling, 0);
+	change->id = id;
+}
+
+void change_count(struct mmn_state *state, struct mmn_invalidate_desc *desc)
 {
 	struct change *change = change_of(desc);
+	struct slot *slot = slot_of(state, change);
 
-	change->id = new_id(state);
-	list_add_tail(&change->link, &state->changes);
-	count_change(state, desc);
+	if (slot) {
+		begin_counting(change, take_id(state, slot));
+		mark_counted(slot, desc);
+		return;
+	}
+	begin_counting(change, new_id(state));
+	mmn_mutex_lock(&state->overflow_lock);
+	list_add_tail(&change->link, &state->overflow);
+	mmn_mutex_unlock(&state->overflow_lock);
 }
 
 void state_wake_drain(struct mmn_state *state)
 {
 	if (!state->nr_draining)
 		return;
-	/* relaxed: under S; atomic for the sleep of who waits */
-	mmn_store_relaxed(&state->drain, state->drain + 1);
+	/* relaxed: whoever sleeps has looked with S closed */
+	mmn_fetch_add_relaxed(&state->drain, 1);
 	mmn_wake(&state->drain, INT32_MAX);
 }
 
-/* Take a slot away from its owner for a moment; NULL when it is free. */
+/*
+ * Take a slot away from its owner for a moment; NULL when no change is in it or
+ * one that is counted, or was.
+ */
 static struct mmn_invalidate_desc *hold_slot(struct slot *slot)
 {
 	for (;;) {
@@ -217,7 +343,7 @@ static struct mmn_invalidate_desc *hold_slot(struct slot *slot)
 		 */
 		uintptr_t word = mmn_load_seq_cst(&slot->word);
 
-		if (!word)
+		if (!word || word & (SLOT_COUNTED | SLOT_OVER))
 			return NULL;
 		/*
 		 * pair(open_insert): acquire, with the store in claim_slot().
@@ -251,9 +377,12 @@ void state_adopt_slots(struct mmn_state *state, uintptr_t start, uintptr_t last)
 			continue;
 		MMN_INJECT_PAUSE();
 		adopt = change_overlaps(desc, start, last);
-		if (adopt)
-			change_register(state, desc);
-		restore_slot(slot, adopt ? 0 : (uintptr_t)desc);
+		if (adopt) {
+			begin_counting(change_of(desc), new_id(state));
+			mark_counted(slot, desc);
+		} else {
+			restore_slot(slot, (uintptr_t)desc);
+		}
 	}
 }
 
@@ -267,15 +396,15 @@ static bool is_own_change(struct mmn_invalidate_desc *desc, uintptr_t start,
 bool state_thread_has_change(struct mmn_state *state, uintptr_t start,
 			     uintptr_t last)
 {
-	struct change *change;
+	struct counted at = { .state = state };
+	struct mmn_invalidate_desc *desc;
 	bool own = false;
 	uint32_t i;
 
-	list_for_each (change, &state->changes, link)
-		own |= is_own_change(desc_of(change), start, last);
+	while ((desc = counted_next(&at)))
+		own |= is_own_change(desc, start, last);
 	for (i = 0; i < NR_SLOTS && !own; i++) {
-		struct mmn_invalidate_desc *desc = hold_slot(&state->slots[i]);
-
+		desc = hold_slot(&state->slots[i]);
 		if (!desc)
 			continue;
 		own = is_own_change(desc, start, last);
@@ -315,9 +444,10 @@ int mmn_state_create(struct mmn_state **ret_state)
 	classics_adopt(state->generation);
 	state->refs = 1;
 	state->next_seq = first_seq();
-	mmn_mutex_init(&state->lock, MMN_RANK_STATE);
+	hall_init(&state->hall);
+	mmn_mutex_init(&state->overflow_lock, MMN_RANK_LEAF);
 	mmn_mutex_init(&state->get_lock, MMN_RANK_SUBSCRIBE);
-	list_init(&state->changes);
+	list_init(&state->overflow);
 	list_init(&state->classics);
 	itree_init(&state->tree);
 	filter_init(&state->filter);
@@ -332,17 +462,6 @@ struct mmn_state *mmn_state_get(struct mmn_state *state)
 	return state;
 }
 
-static bool slots_are_free(const struct mmn_state *state)
-{
-	uint32_t i;
-
-	for (i = 0; i < NR_SLOTS; i++)
-		/* relaxed: nobody else has the state any more */
-		if (mmn_load_relaxed(&state->slots[i].word))
-			return false;
-	return true;
-}
-
 void mmn_state_put(struct mmn_state *state)
 {
 	/* A fork child's copy may have locks held by threads it has not. */
@@ -355,11 +474,12 @@ void mmn_state_put(struct mmn_state *state)
 	 */
 	if (mmn_fetch_sub_acq_rel(&state->refs, 1) != 1)
 		return;
-	mmn_bug_on(!list_is_empty(&state->changes) || !slots_are_free(state),
+	mmn_bug_on(!state_is_idle(state),
 		   "the last reference to a state is put inside a change");
 	filter_fini(&state->filter);
 	mmn_mutex_fini(&state->get_lock);
-	mmn_mutex_fini(&state->lock);
+	mmn_mutex_fini(&state->overflow_lock);
+	hall_fini(&state->hall);
 	mmn_callback_free(state->block);
 }
 
@@ -376,19 +496,15 @@ int mmn_state_release(struct mmn_state *state)
 	state_lock(state, &saved);
 	again = state->released;
 	state->released = true;
-	if (again) {
-		state_unlock(state, &saved);
+	state_unlock(state, &saved);
+	if (again)
 		return -EALREADY;
-	}
+
 	mmn_invalidate_desc_init(&desc, state, MMN_EVENT_RELEASE, 0,
 				 UINTPTR_MAX);
 	change_of(&desc)->opener = mmn_context_self();
-	change_of(&desc)->phase = PHASE_TOLD;
-	change_register(state, &desc);
 	MMN_PROBE(state_release, state);
-	ranges_tell(state, &desc, change_of(&desc)->id);
-	state_unlock(state, &saved);
-
+	change_tell_ranges(&desc);
 	mmn_invalidate_end(&desc);
 
 	state_lock(state, &saved);

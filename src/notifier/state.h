@@ -16,6 +16,7 @@
 #include "base/lock.h"
 #include "base/process.h"
 #include "notifier/filter.h"
+#include "notifier/hall.h"
 #include "tree/itree.h"
 
 #define CACHE_LINE 64
@@ -29,30 +30,47 @@
 #define PHASE_OPEN UINT32_C(0x6d6e4302)	 /* opened, nobody was told */
 #define PHASE_TOLD UINT32_C(0x6d6e4303)	 /* opened and everybody was told */
 
-#define NO_SLOT UINT32_C(0xffffffff)
+#define NO_SLOT UINT16_C(0xffff)
+
+/* change->calling: a remover has counted the callback in sub->running. */
+#define CALLING_COUNTED ((uintptr_t)1)
 
 /*
  * struct change - the private part of struct mmn_invalidate_desc
  *
- * Life: READY -> OPEN -> TOLD -> READY.  Between OPEN and the end it is either
- * in a slot, or on state->changes ("registered"), or, only while it is between
- * mmn_invalidate_open() and mmn_invalidate_notify(), in neither because all
- * slots were taken.
+ * Life: READY -> OPEN -> TOLD -> READY.  Between OPEN and the end it is in a
+ * slot; or, where all slots were taken, on state->overflow from notify on.  It is
+ * counted ("a counted change") while subscriptions depend on its end: its slot
+ * says SLOT_COUNTED, or it is on state->overflow.
  *
- * C1  id != 0  <=>  it is on state->changes.
- * C2  id, once given, is odd, unique, and above every id given before.
+ * "S" is the state's hall: who reads has entered it, who writes has closed it.
+ *
+ * C1  id != 0  <=>  it is counted.
+ * C2  id, once given, is odd, unique, above the birth of every subscription
+ *     there is and below that of every later one.
+ * C3  A subscription that it overlaps, and that cares, counts it in open if and
+ *     only if it is younger than the change, or at or below the cursor: see
+ *     change_counts().
  */
 struct change {
-	/* lock */
+	/* state->overflow_lock */
 	struct list_head link;
-	/* lock. C1, C2 */
+	/* S: written by its owner inside, or by a writer. C1, C2 */
 	uint64_t id;
 	/* const while open: mmn_context_self() of who started, NULL unknown */
 	const void *opener;
+	/* S: the key of the last one called so far, all 0 for none. C3 */
+	uintptr_t cursor_start;
+	uint64_t cursor_birth;
+	/*
+	 * atomic: the range subscription whose callback is under way, stored
+	 * inside S and taken away without, with CALLING_COUNTED
+	 */
+	uintptr_t calling;
 	/* owner thread */
 	uint32_t phase;
 	/* owner thread: index in state->slots, or NO_SLOT */
-	uint32_t slot;
+	uint16_t slot;
 	/* owner thread: classic subscriptions were told, and want the end */
 	bool classic_told;
 };
@@ -73,26 +91,44 @@ static inline struct mmn_invalidate_desc *desc_of(struct change *change)
 }
 
 /*
- * A slot holds one open change that nobody depends on yet: 0, or the address
- * of its descriptor, with SLOT_HELD set while an insert looks at it.
+ * A slot holds one open change: 0, or the address of its descriptor and at most
+ * one of the bits below.
  *
  *	FREE -> OPEN		mmn_invalidate_open(), any thread
- *	OPEN -> FREE		mmn_invalidate_close() and end, the owner;
- *				notify, the owner, with the lock
- *	OPEN -> HELD -> OPEN	insert, with the lock: does not overlap
- *	OPEN -> HELD -> FREE	insert, with the lock: registers the change
+ *	OPEN -> FREE		mmn_invalidate_close(), the owner
+ *	OPEN -> HELD -> OPEN	insert, S closed: does not overlap
+ *	OPEN -> HELD -> COUNTED	insert, S closed: on behalf of the owner
+ *	OPEN -> COUNTED		notify, the owner, inside S
+ *	OPEN, COUNTED -> OVER	end, the owner, inside S: nobody depends on it
+ *	OVER -> FREE		end, the owner, outside, its door lowered
  *
- * Nothing in a descriptor is read before its slot is HELD: until then its owner
- * may close it and reuse the memory.  A slot that is closed and opened again by
- * the same descriptor in between holds a good change as well, so the word needs
- * no version.
+ * Nothing in a descriptor is read before its slot is HELD or COUNTED: until then
+ * its owner may close it and reuse the memory.  A slot that is closed and opened
+ * again by the same descriptor in between holds a good change as well, so the
+ * word needs no version.
+ *
+ * With the slot goes its door: the way of its owner into S.
  */
 #define SLOT_HELD ((uintptr_t)1)
+#define SLOT_COUNTED ((uintptr_t)2)
+#define SLOT_OVER ((uintptr_t)4)
+#define SLOT_FLAGS ((uintptr_t)7)
 #define NR_SLOTS 32u
+
+/* Ids that a slot takes from the state at once. */
+#define SLOT_IDS 64u
 
 struct slot {
 	/* atomic */
 	uintptr_t word;
+	/* atomic; see notifier/hall.h */
+	uint32_t door;
+	/* owner, inside S: ids left from the last time, valid in that version */
+	uint32_t nr_ids;
+	uint64_t last_id;
+	uint64_t version;
+	/* owner, inside S, in the same version: the only one called, or NULL */
+	struct range_sub *only;
 } __attribute__((aligned(CACHE_LINE)));
 
 /* ------------------------------------------------------------------ */
@@ -111,21 +147,27 @@ struct slot {
 #define OPEN_WAITER UINT32_C(1)
 #define OPEN_ONE UINT32_C(2)
 
+/* sub->running: the count in units of RUNNING_ONE, and who waits for 0. */
+#define RUNNING_LEAVING UINT32_C(1)  /* remove sleeps */
+#define RUNNING_DEFERRED UINT32_C(2) /* whoever comes to 0 releases */
+#define RUNNING_ONE UINT32_C(4)
+
 /*
  * struct range_sub - struct mmn_range_subscription
  *
  * Life: IDLE -> BUSY -> INSERTED -> LEAVING or DEFERRED -> IDLE.
  *
  * R1  in the tree: seq is odd; else it is 0.
- * R2  in the tree: open / OPEN_ONE is the number of registered changes that
- *     overlap [start, last] and are not of the same non-NULL owner.
- * R3  running counts the callbacks under way, a pending second pass included;
- *     the object is not given back before it is 0.
+ * R2  in the tree: open / OPEN_ONE is the number of counted changes for which
+ *     change_counts() holds.
+ * R3  While a callback of it is under way either the change says so in calling,
+ *     or running counts it; a pending second pass is counted.  The object is not
+ *     given back before neither is the case.
  */
 struct range_sub {
 	/* atomic: stored by the callback under the driver's lock. R1 */
 	uint64_t seq;
-	/* atomic: count changed under lock, OPEN_WAITER set by readers. R2 */
+	/* atomic: count changed inside S, OPEN_WAITER set by readers. R2 */
 	uint32_t open;
 	/* const while inserted: of the process, see base/process.h */
 	uint32_t generation;
@@ -136,15 +178,17 @@ struct range_sub {
 	/* const while inserted */
 	struct mmn_state *state;
 
-	/* lock; the key and the ends are const while inserted */
+	/* S; the key and the ends are const while inserted */
 	struct itree_node node __attribute__((aligned(CACHE_LINE)));
 
-	/* lock for writers, atomic for the remover's sleep. R3 */
+	/* atomic. R3 */
 	uint32_t running __attribute__((aligned(CACHE_LINE)));
 	/* atomic */
 	uint32_t status;
 	/* atomic: readers asleep, for the report of dismiss_readers() */
 	uint32_t sleepers;
+	/* thread of visit->leaving */
+	struct range_sub *leaving_next;
 };
 
 _Static_assert(sizeof(struct range_sub) ==
@@ -181,15 +225,15 @@ static inline struct range_sub *range_of_node(struct itree_node *node)
 struct classic_sub {
 	/* the caller's, const from registration on */
 	const struct mmn_subscription_ops *ops;
-	/* lock */
+	/* S */
 	struct list_head link;
 	/* const while registered, or while there are users */
 	struct mmn_state *state;
-	/* lock: changes with a smaller id are not told to it */
+	/* S: changes with a smaller id are not told to it */
 	uint64_t birth;
-	/* lock: nor are the ends of changes up to this id */
+	/* atomic: nor are the ends of changes up to this id */
 	uint64_t ends_after;
-	/* lock for writers, atomic for the sleep of who waits */
+	/* atomic: changed inside S */
 	uint32_t running;
 	/* atomic */
 	uint32_t status;
@@ -197,7 +241,7 @@ struct classic_sub {
 	uint32_t users;
 	/* const while registered: of the process */
 	uint32_t generation;
-	/* lock: the last user has gone; which round of frees it belongs to */
+	/* S: the last user has gone; which round of frees it belongs to */
 	bool orphan;
 	bool counted;
 	uint8_t round;
@@ -228,12 +272,17 @@ static inline struct mmn_subscription *public_classic(struct classic_sub *sub)
  * S2  The filter lets through every change that overlaps a subscription in the
  *     tree, and every change at all while a classic subscription cares for
  *     them; its hull is empty when nobody is there.
- * S3  changes is in ascending order of id.
+ * S3  C1 for every change in a slot or on overflow.
  * S4  classics is in ascending order of birth.
  * S5  R2 for every subscription in the tree.
  *
- * state_check() states S1 to S5 as code; builds with self-checks run it at each
- * unlock.
+ * state_check() states S1 to S5 as code; builds with self-checks run it whenever
+ * a writer leaves: then nobody is inside.
+ *
+ * Changes are readers of S: notify, end, and the walk between callbacks.  Who
+ * adds or takes away a subscription of either kind is a writer.  A signal handler
+ * may make changes, so a writer has all signals blocked, and a thread that comes
+ * here inside a callback or a handler must not be a reader then: hall_enter().
  */
 struct mmn_state {
 	/* const: of the process that made it, see base/process.h */
@@ -248,25 +297,30 @@ struct mmn_state {
 
 	/* Rank MMN_RANK_SUBSCRIBE: one mmn_subscription_get() at a time. */
 	struct mmn_mutex get_lock;
-	/* Rank MMN_RANK_STATE; called S.  Signals are blocked inside. */
-	struct mmn_mutex lock __attribute__((aligned(CACHE_LINE)));
-	/* lock. S1 */
-	uint64_t next_seq;
-	/* lock. S3 */
-	struct list_head changes;
-	/* lock. S4 */
-	struct list_head classics;
-	/* lock: how many of them have a start or an end */
+	/* Called S.  Looked at by every reader, written by writers only. */
+	struct hall hall __attribute__((aligned(CACHE_LINE)));
+
+	/* S */
+	struct itree tree __attribute__((aligned(CACHE_LINE)));
+	/* S: how many of the classics have a start or an end */
 	uint32_t nr_watching;
-	/* lock: who waits for old changes to end or classics to leave */
+	/* S: who waits for old changes to end or classics to leave */
 	uint32_t nr_draining;
-	/* lock for writers, atomic for the sleep: bumped as they do */
-	uint32_t drain;
-	/* lock: mmn_state_release() was called */
+	/* atomic: moves whenever a writer comes, or ids must not be kept */
+	uint64_t version;
+	/* S. S4 */
+	struct list_head classics;
+	/* S: mmn_state_release() was called */
 	bool released;
 
-	/* lock */
-	struct itree tree __attribute__((aligned(CACHE_LINE)));
+	/* atomic: moved inside S. S1 */
+	uint64_t next_seq __attribute__((aligned(CACHE_LINE)));
+	/* atomic: bumped as changes end and classics leave */
+	uint32_t drain;
+	/* Rank MMN_RANK_LEAF, inside S, with signals blocked. */
+	struct mmn_mutex overflow_lock;
+	/* overflow_lock, or S closed. S3 */
+	struct list_head overflow;
 
 	struct slot slots[NR_SLOTS];
 };
@@ -290,17 +344,101 @@ static inline bool id_before(uint64_t a, uint64_t b)
 
 static inline uint64_t new_id(struct mmn_state *state)
 {
-	state->next_seq += 2;
-	return state->next_seq;
+	/* relaxed: a number for each; S orders it with births */
+	return mmn_fetch_add_relaxed(&state->next_seq, 2) + 2;
 }
 
-/* S is taken with the signals blocked and dropped before they are restored. */
+/*
+ * The writer's side of S.  It is closed with the signals blocked and opened
+ * before they are restored.
+ */
 void state_lock(struct mmn_state *state, struct mmn_sigmask *saved);
 void state_unlock(struct mmn_state *state, const struct mmn_sigmask *saved);
 
 /* In between, around a callback or a sleep: signals stay as they are. */
 void state_relock(struct mmn_state *state);
 void state_drop(struct mmn_state *state);
+
+/*
+ * struct visit - the reader's side of S: who goes in and out
+ *
+ * @slot is that of the visitor's own open change.  Without one it goes through
+ * the common door, with all signals blocked from visit_begin() to visit_end().
+ * Signals are blocked earlier than that, and until then, around callbacks that a
+ * handler must not interrupt: visit_block().
+ */
+struct visit {
+	struct mmn_state *state;
+	struct slot *slot;
+	struct hall_pass pass;
+	bool is_blocked;
+	struct mmn_sigmask saved;
+	/* own thread: to be removed as soon as it is not inside any more */
+	struct range_sub *leaving;
+};
+
+/* Remove the chain; not inside. */
+void ranges_leave(struct range_sub *leaving);
+
+static inline void visit_enter(struct visit *visit)
+{
+	hall_enter(&visit->state->hall, &visit->pass,
+		   visit->slot ? &visit->slot->door : NULL);
+}
+
+static inline void visit_leave(struct visit *visit)
+{
+	struct range_sub *leaving;
+
+	hall_leave(&visit->pass);
+	leaving = visit->leaving;
+	if (likely(!leaving))
+		return;
+	visit->leaving = NULL;
+	ranges_leave(leaving);
+}
+
+/* Not inside. */
+static inline void visit_block(struct visit *visit)
+{
+	if (visit->is_blocked)
+		return;
+	mmn_signals_hold(&visit->saved);
+	visit->is_blocked = true;
+}
+
+/* Enters. */
+static inline void visit_begin(struct visit *visit, struct mmn_state *state,
+			       struct slot *slot)
+{
+	visit->state = state;
+	visit->slot = slot;
+	visit->is_blocked = false;
+	visit->leaving = NULL;
+	if (!slot)
+		visit_block(visit);
+	visit_enter(visit);
+}
+
+/* Left already. */
+static inline void visit_end(struct visit *visit)
+{
+	if (visit->is_blocked)
+		mmn_signals_release(&visit->saved);
+}
+
+static inline struct slot *slot_of(struct mmn_state *state,
+				   const struct change *change)
+{
+	return change->slot == NO_SLOT ? NULL : &state->slots[change->slot];
+}
+
+/* Inside S. */
+static inline uint64_t state_version(struct mmn_state *state)
+{
+	/* relaxed: S orders it */
+	return mmn_load_relaxed(&state->version);
+}
 
 /* S5, S2 and the order of the lists; for selfcheck builds. */
 bool state_check(struct mmn_state *state);
@@ -322,15 +460,51 @@ void state_filter_tend(struct mmn_state *state);
 void state_adopt_slots(struct mmn_state *state, uintptr_t start,
 		       uintptr_t last);
 
-/* A change or a classic subscription has left its list; S held. */
+/*
+ * A change is over or a classic subscription has left its list; inside S, or S
+ * held.
+ */
 void state_wake_drain(struct mmn_state *state);
 
-/* Put a change on the list and count it where it overlaps; S held. */
-void change_register(struct mmn_state *state, struct mmn_invalidate_desc *desc);
+/*
+ * Give the change an id and make it a counted one, from which on its end looks
+ * at the tree; inside S, or S held.
+ */
+void change_count(struct mmn_state *state, struct mmn_invalidate_desc *desc);
+
+/* Open it, without a slot, and tell range subscriptions only. */
+void change_tell_ranges(struct mmn_invalidate_desc *desc);
+
+/*
+ * How many changes @sub has to begin with in sub->open, S held, its birth
+ * given, its range in the filter, the slots adopted.  A subscription that moves
+ * to another range takes a new birth: it is told of no change that is open.
+ */
+uint32_t state_count_open(struct mmn_state *state, struct range_sub *sub);
+
+/*
+ * The callbacks of @sub that are under way are counted in sub->running from now
+ * on; S held, @sub not in the tree any more.
+ */
+void state_count_calls(struct mmn_state *state, struct range_sub *sub);
+
+/* Is a change open and counted that is older than @birth?  S held. */
+bool state_has_change_before(struct mmn_state *state, uint64_t birth);
 
 /* Has this thread an open change, known to be its own, over the range? */
 bool state_thread_has_change(struct mmn_state *state, uintptr_t start,
 			     uintptr_t last);
+
+static inline bool state_is_idle(struct mmn_state *state)
+{
+	uint32_t i;
+
+	for (i = 0; i < NR_SLOTS; i++)
+		/* relaxed: nobody else has the state any more */
+		if (mmn_load_relaxed(&state->slots[i].word))
+			return false;
+	return list_is_empty(&state->overflow);
+}
 
 static inline bool change_overlaps(const struct mmn_invalidate_desc *desc,
 				   uintptr_t start, uintptr_t last)
@@ -345,21 +519,46 @@ static inline bool range_cares(const struct range_sub *sub,
 	return !desc->owner || desc->owner != sub->owner;
 }
 
+/*
+ * C3.  A counted change that is still on its way, or has found nobody, counts on
+ * those that it has come to; and an insert counts it on what is younger.
+ */
+static inline bool change_counts(const struct change *change,
+				 const struct range_sub *sub)
+{
+	return !id_before(sub->node.birth, change->id) ||
+	       !itree_is_above(&sub->node, change->cursor_start,
+			       change->cursor_birth);
+}
+
 /* In a fork child that goes on by itself: forget what the parent waited for. */
 void classics_adopt(uint32_t generation);
 
-/* The callbacks of one start: false when it was refused. */
-bool ranges_tell(struct mmn_state *state, struct mmn_invalidate_desc *desc,
-		 uint64_t id);
+/*
+ * The callbacks of one start, from @node on, the first that is concerned or
+ * NULL; the visitor is inside on entry and not inside on return.  False when it
+ * was refused.
+ */
+bool ranges_tell(struct visit *visit, struct mmn_invalidate_desc *desc,
+		 struct itree_iter *iter, struct itree_node *node);
+
+/* The next one to be told of the change; inside S. */
+struct itree_node *ranges_next(struct itree_iter *iter,
+			       struct mmn_invalidate_desc *desc);
+
+/* The end of one range subscription's share in a change; inside S. */
+void range_uncount(struct range_sub *sub);
 
 /*
- * Classic subscribers: ask them all, S held.  False when the change may not
- * sleep and one refused; those that accepted have had their end then.
+ * Classic subscribers: ask them all; the visitor is not inside.  False when the
+ * change may not sleep and one refused; those that accepted have had their end
+ * then.
  */
-bool classics_tell_start(struct mmn_state *state,
-			 struct mmn_invalidate_desc *desc, uint64_t id);
-void classics_tell_end(struct mmn_state *state,
-		       struct mmn_invalidate_desc *desc, uint64_t id);
+bool classics_tell_start(struct visit *visit, struct mmn_invalidate_desc *desc,
+			 uint64_t id);
+void classics_tell_end(struct visit *visit, struct mmn_invalidate_desc *desc,
+		       uint64_t id);
+/* S held. */
 void classics_release(struct mmn_state *state);
 
 #endif

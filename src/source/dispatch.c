@@ -242,10 +242,22 @@ static void init_one(const struct op *op, struct mmn_invalidate_desc *desc,
 	desc->flags |= op->change.flags;
 }
 
+/* Somebody came to depend on the change after it was opened. */
+static long slow_end(void *arg)
+{
+	struct mmn_sigmask saved;
+
+	/* A handler of the program may leave by a jump. */
+	mmn_signals_hold(&saved);
+	mmn_invalidate_end(arg);
+	mmn_signals_release(&saved);
+	return 0;
+}
+
 static void end_one(struct mmn_invalidate_desc *desc)
 {
 	if (!mmn_invalidate_close(desc))
-		mmn_invalidate_end(desc);
+		slow_end(desc);
 }
 
 static void end_spans(struct spans *spans)
@@ -306,13 +318,6 @@ static void observe_map(const struct op *op, long result, uint64_t begin_ns)
 	observe(op->source, &event);
 }
 
-/* Somebody came to depend on the change after it was opened. */
-static long slow_end(void *arg)
-{
-	mmn_invalidate_end(arg);
-	return 0;
-}
-
 /*
  * What the registers do not tell is looked up, while everything is open; the
  * ranges that come out take its place.
@@ -339,9 +344,10 @@ static void resolve(struct op *op, struct spans *spans,
 
 static void notify_spans(struct op *op, struct spans *spans)
 {
+	struct mmn_sigmask saved;
 	uint32_t i;
 
-	mmn_bug_on(mmn_context_in_callback(),
+	mmn_bug_on(mmn_context_in_uninterruptible_callback(),
 		   "a callback changes memory that somebody is subscribed to");
 	/* relaxed: statistics */
 	mmn_fetch_add_relaxed(&op->stripe->hits, 1);
@@ -349,9 +355,11 @@ static void notify_spans(struct op *op, struct spans *spans)
 		end_spans(spans);
 		return;
 	}
+	mmn_signals_hold(&saved);
 	for (i = 0; i < spans->nr_open; i++)
 		if (spans->hits & (1u << i))
 			mmn_invalidate_notify(&spans->desc[i]);
+	mmn_signals_release(&saved);
 	if (MMN_INJECT(MMN_INJECT_END_EARLY)) {
 		end_spans(spans);
 		MMN_INJECT_PAUSE();
@@ -372,7 +380,7 @@ static long slow_change(void *arg)
 
 	copy.count = 0;
 	if (block)
-		mmn_signals_block(&saved);
+		mmn_signals_hold(&saved);
 	if (source->observe)
 		begin_ns = mmn_now_ns();
 	if (op->is_change && op->change.need != MMN_NEED_NOTHING)
@@ -399,7 +407,7 @@ static long slow_change(void *arg)
 				     (uintptr_t)result + args[1] - 1,
 				     (int)args[4], args[5]);
 	if (block)
-		mmn_signals_restore(&saved);
+		mmn_signals_release(&saved);
 	return result;
 }
 
@@ -520,7 +528,8 @@ static long notify_fork(void *arg)
 	fork->begin_ns = mmn_now_ns();
 	if (!fork->is_hit)
 		return 0;
-	mmn_bug_on(mmn_context_in_callback(), "a callback forks");
+	mmn_bug_on(mmn_context_in_uninterruptible_callback(),
+		   "a callback forks");
 	/* relaxed: statistics */
 	mmn_fetch_add_relaxed(&fork->stripe->hits, 1);
 	if (MMN_INJECT(MMN_INJECT_EVENT_LOST)) {
@@ -556,10 +565,10 @@ static long notify_and_end(void *arg)
 	struct mmn_invalidate_desc *desc = arg;
 	struct mmn_sigmask saved;
 
-	mmn_signals_block(&saved);
+	mmn_signals_hold(&saved);
 	mmn_invalidate_notify(desc);
 	mmn_invalidate_end(desc);
-	mmn_signals_restore(&saved);
+	mmn_signals_release(&saved);
 	return 0;
 }
 

@@ -37,9 +37,7 @@ static bool reaches(const struct itree_node *node, uintptr_t start)
 static bool key_above(const struct itree_node *node, uintptr_t start,
 		      uint64_t birth)
 {
-	if (node->start != start)
-		return node->start > start;
-	return node->birth > birth;
+	return itree_is_above(node, start, birth);
 }
 
 static bool node_below(const struct itree_node *a, const struct itree_node *b)
@@ -250,6 +248,57 @@ struct itree_node *itree_next_overlap(const struct itree *tree,
 	if (group->last >= start)
 		return group->start <= last ? group : NULL;
 	return first_in(group->right, start, last);
+}
+
+/*
+ * The path holds nodes whose left subtree is done with.  Subtrees that do not
+ * reach @start never get there, and the first node that starts behind @last ends
+ * it all, because whatever is left on the path starts further behind.
+ */
+static void push_left(struct itree_iter *iter, struct itree_node *node)
+{
+	for (; reaches(node, iter->start); node = node->left)
+		iter->path[iter->depth++] = node;
+}
+
+void itree_iter_init(struct itree_iter *iter, const struct itree *tree,
+		     uintptr_t start, uintptr_t last)
+{
+	iter->start = start;
+	iter->last = last;
+	iter->depth = 0;
+	push_left(iter, tree->root);
+}
+
+void itree_iter_seek(struct itree_iter *iter, const struct itree *tree,
+		     uintptr_t cursor_start, uint64_t cursor_birth)
+{
+	struct itree_node *at = tree->root;
+
+	iter->depth = 0;
+	while (reaches(at, iter->start)) {
+		if (key_above(at, cursor_start, cursor_birth)) {
+			iter->path[iter->depth++] = at;
+			at = at->left;
+		} else {
+			at = at->right;
+		}
+	}
+}
+
+struct itree_node *itree_iter_next(struct itree_iter *iter)
+{
+	while (iter->depth) {
+		struct itree_node *node = iter->path[--iter->depth];
+
+		if (node->start > iter->last)
+			break;
+		push_left(iter, node->right);
+		if (node->last >= iter->start)
+			return node;
+	}
+	iter->depth = 0;
+	return NULL;
 }
 
 struct itree_node *itree_first(const struct itree *tree)

@@ -88,6 +88,43 @@ struct itree_node *itree_next_overlap(const struct itree *tree,
 				      uint64_t cursor_birth, uintptr_t start,
 				      uintptr_t last);
 
+/* More levels than there are nodes in memory; see itree.c. */
+#define ITREE_MAX_HEIGHT 64
+
+/*
+ * struct itree_iter - every overlapping node in ascending order
+ *
+ * A step costs O(1) on the average of a whole walk.  Valid as long as the tree
+ * does not change; then itree_iter_seek() makes it so again.
+ */
+struct itree_iter {
+	uintptr_t start;
+	uintptr_t last;
+	/* Nodes still to come, each with its right subtree; deepest on top. */
+	uint32_t depth;
+	struct itree_node *path[ITREE_MAX_HEIGHT];
+};
+
+/* Before the first one. */
+void itree_iter_init(struct itree_iter *iter, const struct itree *tree,
+		     uintptr_t start, uintptr_t last);
+
+/* Before the first one above the cursor, which need not be in the tree. */
+void itree_iter_seek(struct itree_iter *iter, const struct itree *tree,
+		     uintptr_t cursor_start, uint64_t cursor_birth);
+
+/* The next overlapping node, or NULL. */
+struct itree_node *itree_iter_next(struct itree_iter *iter);
+
+/* Is the key of @node above the cursor? */
+static inline bool itree_is_above(const struct itree_node *node,
+				  uintptr_t cursor_start, uint64_t cursor_birth)
+{
+	if (node->start != cursor_start)
+		return node->start > cursor_start;
+	return node->birth > cursor_birth;
+}
+
 /* Smallest key, key above that of @node (which may be gone), largest key. */
 struct itree_node *itree_first(const struct itree *tree);
 struct itree_node *itree_next(const struct itree *tree,

@@ -32,7 +32,7 @@ static void begin(void)
 static void finish(void)
 {
 	mmn_inject_clear();
-	t_ok(list_is_empty(&state->changes));
+	t_ok(state_is_idle(state));
 	t_ok(list_is_empty(&state->classics));
 	t_eq(state->refs, 1);
 	mmn_state_put(state);

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: MIT */
+#include "notifier/hall.h"
+
+#include "base/bug.h"
+#include "base/context.h"
+#include "base/inject.h"
+#include "base/wait.h"
+
+void hall_init(struct hall *hall)
+{
+	hall->phase = 0;
+	hall->waiting = 0;
+	hall->common = 0;
+	mmn_mutex_init(&hall->mutex, MMN_RANK_STATE);
+}
+
+void hall_fini(struct hall *hall)
+{
+	mmn_mutex_fini(&hall->mutex);
+}
+
+/* ------------------------------------------------------------------ */
+/* Doors                                                              */
+/* ------------------------------------------------------------------ */
+
+/* Own doors hold one reader: lowering one twice does no harm. */
+static void lower_own(uint32_t *door)
+{
+	/*
+	 * pair(hall_leave): release, with the acquire in await_few().
+	 * Without it the writer changes what the reader still reads, and does
+	 * not see what it counted.
+	 */
+	if (mmn_xchg_release(door, 0) & DOOR_WAITER)
+		mmn_wake(door, INT32_MAX);
+}
+
+static void lower_shared(uint32_t *door)
+{
+	/*
+	 * pair(hall_leave): release, with the acquire in await_few().  Without
+	 * it as in lower_own().
+	 */
+	if (!(mmn_fetch_sub_release(door, DOOR_INSIDE) & DOOR_WAITER))
+		return;
+	/*
+	 * relaxed: the bit asks for a wake-up only; a writer that reads this one
+	 * reads on from the release above
+	 */
+	mmn_fetch_and_relaxed(door, ~DOOR_WAITER);
+	mmn_wake(door, INT32_MAX);
+}
+
+static void raise_door(struct hall *hall, uint32_t *door)
+{
+	if (door)
+		/*
+		 * pair(hall): the reader's store, with the writer's loads in
+		 * await_few().  Without it the writer finds the door empty, and
+		 * the reader the hall open: both are inside.
+		 */
+		mmn_store_seq_cst(door, DOOR_INSIDE);
+	else
+		/*
+		 * pair(hall): the reader's store, with the writer's loads in
+		 * await_few().  Without it as above.
+		 */
+		mmn_fetch_add_seq_cst(&hall->common, DOOR_INSIDE);
+}
+
+static void lower_door(struct hall *hall, uint32_t *door)
+{
+	if (door)
+		lower_own(door);
+	else
+		lower_shared(&hall->common);
+}
+
+/* ------------------------------------------------------------------ */
+/* Readers                                                            */
+/* ------------------------------------------------------------------ */
+
+struct hall_pass *hall_own_pass(struct hall *hall)
+{
+	struct hall_pass *pass, *own = NULL;
+
+	for (pass = mmn_context.pass; pass; pass = pass->outer)
+		if (pass->hall == hall && pass->is_inside && !pass->is_undone)
+			own = pass;
+	return own;
+}
+
+/*
+ * What a handler has interrupted on its way in or out begins again: no writer
+ * shall wait for it.
+ */
+static void undo_outer(struct hall *hall, struct hall_pass *outer)
+{
+	for (; outer; outer = outer->outer) {
+		if (outer->hall != hall || !outer->door ||
+		    (outer->is_inside && !outer->is_undone))
+			continue;
+		outer->is_undone = true;
+		lower_own(outer->door);
+	}
+}
+
+/* The hall is closed: may this thread pass, because it is inside already? */
+static bool is_nested(struct hall_pass *pass)
+{
+	undo_outer(pass->hall, pass->outer);
+	return pass->outer && hall_own_pass(pass->hall);
+}
+
+static uint32_t phase_of(struct hall *hall)
+{
+	/*
+	 * pair(hall): the reader's load, with the store in hall_close().
+	 * Without it as in raise_door().
+	 * pair(hall_open): acquire, with the release in hall_open().  Without
+	 * it the reader walks a tree that is half changed.
+	 */
+	return mmn_load_seq_cst(&hall->phase);
+}
+
+static void await_open(struct hall *hall)
+{
+	uint32_t phase;
+
+	while ((phase = phase_of(hall)) & 1)
+		mmn_wait_briefly(&hall->phase, phase);
+}
+
+/* The door is raised and the hall was open, or is for us. */
+static bool is_inside_now(struct hall_pass *pass)
+{
+	pass->is_inside = true;
+	mmn_barrier();
+	if (likely(!pass->is_undone))
+		return true;
+	pass->is_inside = false;
+	mmn_barrier();
+	pass->is_undone = false;
+	return false;
+}
+
+static bool try_enter(struct hall_pass *pass)
+{
+	struct hall *hall = pass->hall;
+
+	do {
+		raise_door(hall, pass->door);
+		if (unlikely(phase_of(hall) & 1) && !is_nested(pass)) {
+			lower_door(hall, pass->door);
+			return false;
+		}
+	} while (!is_inside_now(pass));
+	return true;
+}
+
+void hall_enter(struct hall *hall, struct hall_pass *pass, uint32_t *door)
+{
+	mmn_bug_on(MMN_SELFCHECK && mmn_mutex_is_held(&hall->mutex),
+		   "a writer becomes a reader");
+	pass->hall = hall;
+	pass->door = door;
+	pass->is_inside = false;
+	pass->is_undone = false;
+	pass->is_waiting = false;
+	pass->outer = mmn_context.pass;
+	/* A handler must find a complete pass or none. */
+	mmn_barrier();
+	mmn_context.pass = pass;
+	mmn_barrier();
+	if (likely(try_enter(pass)))
+		return;
+	/*
+	 * pair(hall_wait): the reader's store, with the load in hall_open().
+	 * Without it the writer wakes nobody, and the reader goes to sleep
+	 * having seen the hall closed.
+	 */
+	mmn_fetch_add_seq_cst(&hall->waiting, DOOR_INSIDE);
+	pass->is_waiting = true;
+	do
+		await_open(hall);
+	while (!try_enter(pass));
+	pass->is_waiting = false;
+	lower_shared(&hall->waiting);
+}
+
+void hall_leave(struct hall_pass *pass)
+{
+	pass->is_inside = false;
+	mmn_barrier();
+	lower_door(pass->hall, pass->door);
+	mmn_barrier();
+	mmn_context.pass = pass->outer;
+	mmn_barrier();
+}
+
+/* ------------------------------------------------------------------ */
+/* The writer                                                         */
+/* ------------------------------------------------------------------ */
+
+/* Readers are short: they are gone soon unless they have lost their CPU. */
+#define SPINS 100
+
+static void await_few(uint32_t *door, uint32_t few)
+{
+	uint32_t spins = 0, inside;
+
+	for (;;) {
+		/*
+		 * pair(hall): the writer's load, with the store in
+		 * raise_door().  Without it as there.
+		 * pair(hall_leave): acquire, with the release in lower_own()
+		 * and lower_shared().  Without it as there.
+		 */
+		inside = mmn_load_seq_cst(door);
+		if (likely(inside < few + DOOR_INSIDE))
+			return;
+		if (spins++ < SPINS) {
+			mmn_cpu_relax();
+			continue;
+		}
+		/* relaxed: the bit asks for a wake-up only */
+		if (inside & DOOR_WAITER ||
+		    mmn_cmpxchg_relaxed(door, &inside, inside | DOOR_WAITER))
+			mmn_wait_briefly(door, inside | DOOR_WAITER);
+	}
+}
+
+void hall_await_door(uint32_t *door)
+{
+	await_few(door, 0);
+}
+
+/* Ourselves, in what we have interrupted, are not waited for. */
+static void await_waiting(struct hall *hall)
+{
+	struct hall_pass *pass;
+	uint32_t own = 0;
+
+	for (pass = mmn_context.pass; pass; pass = pass->outer)
+		if (pass->hall == hall && pass->is_waiting)
+			own += DOOR_INSIDE;
+	await_few(&hall->waiting, own);
+}
+
+void hall_await_common(struct hall *hall)
+{
+	hall_await_door(&hall->common);
+}
+
+void hall_close(struct hall *hall)
+{
+	mmn_bug_on(hall_own_pass(hall), "a reader becomes the writer");
+	undo_outer(hall, mmn_context.pass);
+	mmn_mutex_lock(&hall->mutex);
+	/* Those who waited for the writer before us go first. */
+	await_waiting(hall);
+	/*
+	 * pair(hall): the writer's store, with the reader's load in phase_of().
+	 * Without it as in raise_door().
+	 */
+	mmn_store_seq_cst(&hall->phase, hall->phase + 1);
+	MMN_INJECT_PAUSE();
+}
+
+void hall_open(struct hall *hall)
+{
+	/*
+	 * pair(hall_open): release, with the acquire in phase_of().  Without it
+	 * as there.
+	 */
+	mmn_store_seq_cst(&hall->phase, hall->phase + 1);
+	/*
+	 * pair(hall_wait): the writer's load, with the store in hall_enter().
+	 * Without it as there.
+	 */
+	if (mmn_load_seq_cst(&hall->waiting) >= DOOR_INSIDE)
+		mmn_wake(&hall->phase, INT32_MAX);
+	mmn_mutex_unlock(&hall->mutex);
+}
