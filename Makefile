@@ -66,7 +66,7 @@ bench: bench-build
 	@scripts/plot.py $(BENCH_BUILD)/scale.tsv $(FIGURES)
 
 figures: bench-build
-	@$(BENCH_BUILD)/bench/scale-bench 10 $(BENCH_BUILD)/scale.tsv
+	@$(BENCH_BUILD)/bench/scale-bench 2 $(BENCH_BUILD)/scale.tsv
 	@scripts/plot.py $(BENCH_BUILD)/scale.tsv doc/figures
 	@cp $(BENCH_BUILD)/scale.tsv doc/figures/scale.tsv
 

@@ -15,7 +15,9 @@
 #include <sys/utsname.h>
 #include <time.h>
 
+#ifndef BENCH_REPETITIONS
 #define BENCH_REPETITIONS 7
+#endif
 
 /* Keep the compiler from doing away with what is measured. */
 #define bench_use(value) __asm__ __volatile__("" : : "r"(value) : "memory")

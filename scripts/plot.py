@@ -3,8 +3,9 @@
 """Draw what scale-bench measured, as SVG.
 
 The table has one line for each point: figure, series, x, ns, min, max.  One
-file is written for each group of panels below; both axes are logarithmic, the
-whiskers go from the smallest to the largest repetition.
+file is written for each group of panels below; both axes are logarithmic.  A
+point is the fastest repetition, because other work on the machine makes things
+slower and never faster; the whisker goes up to the median.
 
 usage: plot.py TABLE FOLDER
 """
@@ -66,12 +67,12 @@ HEAD = 62
 
 
 def read_table(path):
-    """figure -> series -> [(x, ns, min, max)]"""
+    """figure -> series -> [(x, fastest, median)]"""
     table = collections.defaultdict(lambda: collections.defaultdict(list))
     with path.open(encoding='utf-8') as lines:
         for row in csv.DictReader(lines, delimiter='\t'):
             table[row['figure']][row['series']].append(
-                tuple(float(row[key]) for key in ('x', 'ns', 'min', 'max')))
+                tuple(float(row[key]) for key in ('x', 'min', 'ns')))
     return table
 
 
@@ -143,13 +144,12 @@ class Panel:
     def curves(self):
         for name, points in self.series.items():
             kind, marker = LOOK.get(name, OTHER)
-            places = [(self.x(x), self.y(ns)) for x, ns, _, _ in points]
+            places = [(self.x(x), self.y(ns)) for x, ns, _ in points]
             yield f'<g class="{kind}">'
             yield ('<polyline class="line" points="' +
                    ' '.join(f'{x:.1f},{y:.1f}' for x, y in places) + '"/>')
-            for (x, y), (_, _, low, high) in zip(places, points):
-                yield (f'<path d="M{x:.1f} {self.y(low):.1f} '
-                       f'V{self.y(high):.1f}"/>')
+            for (x, y), (_, _, median) in zip(places, points):
+                yield f'<path d="M{x:.1f} {y:.1f} V{self.y(median):.1f}"/>'
                 yield mark(marker, x, y)
             yield '</g>'
 
