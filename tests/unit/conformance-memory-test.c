@@ -113,7 +113,7 @@ TEST(many_open_changes_at_once_leave_nothing_behind)
 {
 	memory_state = new_state();
 	driver_add(&memory_driver, NULL, memory_state, 0, 9999);
-	expect_no_growth(open_many, 300);
+	expect_no_growth(open_many, 100);
 	t_ok(!must_wait(&memory_driver));
 	driver_remove(&memory_driver);
 	mmn_state_put(memory_state);
