@@ -20,6 +20,7 @@
 #include <mmn/memory.h>
 #include <mmn/mirror.h>
 #include <mmn/notifier.h>
+#include <mmn/reaper.h>
 #include <mmn/source.h>
 #include <mmn/spinlock.h>
 #include <mmn/sync.h>
