@@ -133,14 +133,26 @@ static void close_all(struct list_head *notices)
 		event_close(notice->fd);
 }
 
+/*
+ * In a fork child the copies of the descriptors are its own, the rest is not.  If
+ * the lock was held at the fork, by a thread that the child has not got, the lists
+ * may be half changed: then the descriptors stay.
+ */
+static void close_copies(struct mmn_syncobj *object)
+{
+	if (!mmn_spin_trylock(&object->lock))
+		return;
+	close_all(&object->pending);
+	close_all(&object->attached);
+	mmn_spin_unlock(&object->lock);
+}
+
 void syncobj_drop_notices(struct mmn_syncobj *object)
 {
 	struct syncobj_notice *notice;
 
-	/* The copies of descriptors are the child's own, the rest is not. */
 	if (sync_ref_is_stale(&object->ref)) {
-		close_all(&object->pending);
-		close_all(&object->attached);
+		close_copies(object);
 		return;
 	}
 	while ((notice = take_attached(object))) {

@@ -249,7 +249,8 @@ static uint64_t last_signaled(struct dma_fence *head)
 
 	dma_fence_chain_for_each(iter, head)
 	{
-		if (iter->context != head->context) {
+		if (!dma_fence_is_chain(iter) ||
+		    iter->context != head->context) {
 			dma_fence_put(iter);
 			break;
 		}

@@ -446,6 +446,40 @@ TEST(a_point_that_was_collected_has_signalled)
 	end();
 }
 
+static const char *name(struct dma_fence *fence)
+{
+	return "test";
+}
+
+static void release(struct dma_fence *fence)
+{
+}
+
+/* A stranger's fence may have any number, also that of the timeline. */
+TEST(a_timeline_that_begins_with_a_binary_fence)
+{
+	static const struct dma_fence_ops ops = {
+		.get_driver_name = name,
+		.get_timeline_name = name,
+		.release = release,
+	};
+	struct dma_fence first, *node;
+
+	begin();
+	dma_fence_init(&first, &ops, NULL, 0, 1);
+	t_err(mmn_syncobj_replace_fence(object, &first), 0);
+	add_point(object, 4, 1);
+	t_err(mmn_syncobj_find_fence(object, 0, 0, 0, &node), 0);
+	first.context = node->context;
+	dma_fence_put(node);
+	t_eq(query(0), 0);
+	advance(1);
+	t_eq(query(0), 0);
+	t_err(dma_fence_signal(&first), 0);
+	t_eq(query(0), 4);
+	end();
+}
+
 /* What has signalled does not pile up behind the newest. */
 TEST(a_timeline_stays_short)
 {

@@ -508,6 +508,38 @@ TEST(one_that_is_being_armed_is_busy)
 	end();
 }
 
+static bool enable_and_destroy(struct dma_fence *fence)
+{
+	mmn_resv_poller_destroy(own_poller);
+	return true;
+}
+
+static const struct dma_fence_ops destroying_ops = {
+	.get_driver_name = name,
+	.get_timeline_name = name,
+	.enable_signaling = enable_and_destroy,
+	.release = release,
+};
+
+TEST(one_that_is_being_armed_is_not_destroyed)
+{
+	struct dma_fence fence;
+
+	t_bug_expected("destroyed while it is armed");
+	begin();
+	own_poller = create(READ);
+	dma_fence_init(&fence, &destroying_ops, NULL, 1, 1);
+	t_err(dma_resv_lock(&resv, NULL), 0);
+	t_err(dma_resv_reserve_fences(&resv, 1), 0);
+	dma_resv_add_fence(&resv, &fence, DMA_RESV_USAGE_WRITE);
+	dma_resv_unlock(&resv);
+	t_eq(arm(own_poller), 0);
+	t_err(dma_fence_signal(&fence), 0);
+	t_ok(is_readable(own_poller));
+	mmn_resv_poller_destroy(own_poller);
+	end();
+}
+
 TEST(in_a_fork_child_it_is_inert)
 {
 	struct mmn_resv_poller *poller;
