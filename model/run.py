@@ -165,10 +165,39 @@ RESV_CHANGED = [
     ('a copy has a fence at another place', {'BUG': 8}, 9),
     ('the list is closed up', {'BUG': 9}, 10),
 ]
+SYNC = {
+    1: 'a sleeper on several fences, one of which signals',
+    2: 'a sleeper for what is not there yet, and it comes',
+    3: 'a sleeper leaves while it comes',
+    4: 'two put their references, one frees',
+    5: 'two arm one poller',
+    6: 'an object goes while its notice is told',
+    7: 'a notice is attached, told and freed',
+    8: 'a timeline goes on while a point goes',
+}
+SYNC_CHANGED = [
+    ('fence_sleeper_wake(): relaxed', {'O_WAKE': RLX}, 1),
+    ('fence_sleeper_look(): relaxed', {'O_LOOK': RLX}, 1),
+    ('sync_ref_put(): release only', {'O_PUT': REL}, 4),
+    ('sync_ref_put(): acquire only', {'O_PUT': ACQ}, 4),
+    ('claim(): relaxed', {'O_CLAIM': RLX}, 5),
+    ('let_go(): relaxed', {'O_LETGO': RLX}, 5),
+    ('the word is read after the entries', {'BUG': 1}, 2),
+    ('an entry is found without a wake-up', {'BUG': 2}, 2),
+    ('a sleeper does not take its entry off', {'BUG': 3}, 3),
+    ('a poller is armed by two at once', {'BUG': 4}, 5),
+    ('an object goes without removing its callback', {'BUG': 5}, 6),
+    ('a notice does not look whether it is on the list', {'BUG': 6}, 6),
+    ('a notice is put on the list after its callback', {'BUG': 7}, 7),
+    ('a notice is attached without a reference', {'BUG': 8}, 7),
+    ('a point gets a reference although it has none', {'BUG': 9}, 8),
+    ('a point is put with the lock held', {'BUG': 10}, 8),
+]
 MODELS = {
     'notifier': (NOTIFIER, NOTIFIER_CHANGED),
     'fence': (FENCE, FENCE_CHANGED),
     'resv': (RESV, RESV_CHANGED),
+    'sync': (SYNC, SYNC_CHANGED),
 }
 
 
