@@ -351,6 +351,22 @@ static void run_changes(void *arg, uint64_t n)
 	work->side->changes(work->start, work->last, n);
 }
 
+/* Another place each time: what is not in the cache counts too. */
+static void run_scattered_changes(void *arg, uint64_t n)
+{
+	struct work *work = arg;
+	uint64_t random = 1;
+
+	while (n--) {
+		uintptr_t start;
+
+		random = random * UINT64_C(6364136223846793005) + 1;
+		start = work->start +
+			start_of((uint32_t)((random >> 33) % work->i));
+		work->side->changes(start, start + work->last - work->start, 1);
+	}
+}
+
 static void run_sections(void *arg, uint64_t n)
 {
 	struct work *work = arg;
@@ -384,6 +400,15 @@ static void measure_size(const struct side *side, uint32_t n)
 	work.start = start_of(middle);
 	work.last = work.start;
 	point("hit", side->name, n, bench_measure(run_changes, &work, ms));
+
+	work.i = n;
+	work.start = SIZE + 64;
+	work.last = work.start + SIZE - 1;
+	point("miss-scattered", side->name, n,
+	      bench_measure(run_scattered_changes, &work, ms));
+	work.start = work.last = 0;
+	point("hit-scattered", side->name, n,
+	      bench_measure(run_scattered_changes, &work, ms));
 
 	work.i = MOST + 1;
 	work.start = start_of(middle) + 2 * SIZE;

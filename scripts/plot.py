@@ -21,9 +21,11 @@ GROUPS = (
     ('subscriptions', 'Cost against the number of subscriptions',
      'subscriptions', (
          ('outside', 'change outside of all ranges'),
-         ('miss', 'change between two ranges'),
-         ('hit', 'change that hits one range'),
-         ('insert', 'insert + remove'))),
+         ('insert', 'insert + remove'),
+         ('miss', 'change between two ranges, the same again'),
+         ('miss-scattered', 'change between two ranges, anywhere'),
+         ('hit', 'change that hits one range, the same again'),
+         ('hit-scattered', 'change that hits one range, anywhere'))),
     ('threads', 'Cost of one operation in a thread, against the threads '
      'at work', 'threads', (
          ('begin-threads', 'read_begin + read_retry'),
