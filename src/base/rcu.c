@@ -7,7 +7,9 @@
 #include "base/lock.h"
 #include "base/wait.h"
 
-__thread bool mmn_rcu_registered
+extern __thread struct urcu_reader urcu_memb_reader;
+
+__thread struct urcu_reader *mmn_rcu_reader
 	__attribute__((tls_model("initial-exec"), visibility("hidden")));
 
 char mmn_rcu_sections;
@@ -18,7 +20,7 @@ static pthread_key_t thread_key;
 static void unregister_thread(void *unused)
 {
 	(void)unused;
-	mmn_rcu_registered = false;
+	mmn_rcu_reader = NULL;
 	urcu_memb_unregister_thread();
 }
 
@@ -38,7 +40,7 @@ void mmn_rcu_register_thread(void)
 	mmn_order_set_signalling(false);
 	pthread_once(&key_once, make_key);
 	urcu_memb_register_thread();
-	mmn_rcu_registered = true;
+	mmn_rcu_reader = &urcu_memb_reader;
 	/* Any value but NULL has the destructor called. */
 	pthread_setspecific(thread_key, &key_once);
 	mmn_order_set_signalling(signalling);
@@ -47,7 +49,7 @@ void mmn_rcu_register_thread(void)
 void mmn_rcu_synchronize(void)
 {
 	mmn_might_sleep();
-	if (mmn_rcu_registered && urcu_memb_read_ongoing()) {
+	if (mmn_rcu_reader && urcu_memb_read_ongoing()) {
 		/* Waiting would be for ever. */
 		mmn_bug("waits for a grace period inside a read section");
 		return;

@@ -34,6 +34,32 @@
 #include "base/atomic.h"
 #include "base/compiler.h"
 
+/*
+ * liburcu's data of the calling thread, once it is registered.  The pointer is
+ * found without a call, as all thread-local data of the library; of the data
+ * itself there is too much for that where the library is loaded late.
+ */
+extern __thread struct urcu_reader *mmn_rcu_reader
+	__attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+/*
+ * Entering and leaving a section are a few instructions that liburcu offers to
+ * programs of any licence because they are so few.  As calls they would be most of
+ * what a look at a fence costs.
+ */
+#define urcu_memb_reader (*mmn_rcu_reader)
+#include <urcu/static/urcu-memb.h>
+#undef urcu_memb_reader
+
+/* ThreadSanitizer must not see one half, when the other is in the library. */
+#if MMN_TSAN
+#define mmn_urcu_read_lock() urcu_memb_read_lock()
+#define mmn_urcu_read_unlock() urcu_memb_read_unlock()
+#else
+#define mmn_urcu_read_lock() _urcu_memb_read_lock()
+#define mmn_urcu_read_unlock() _urcu_memb_read_unlock()
+#endif
+
 #if MMN_TSAN
 void __tsan_acquire(void *token);
 void __tsan_release(void *token);
@@ -47,23 +73,20 @@ void __tsan_release(void *token);
 /* What the address stands for: every read section there has been. */
 extern char mmn_rcu_sections __attribute__((visibility("hidden")));
 
-extern __thread bool mmn_rcu_registered
-	__attribute__((tls_model("initial-exec"), visibility("hidden")));
-
 void mmn_rcu_register_thread(void);
 
 /* Sections nest.  Inside one: no synchronize(), no waiting for others. */
 static inline void mmn_rcu_read_lock(void)
 {
-	if (unlikely(!mmn_rcu_registered))
+	if (unlikely(!mmn_rcu_reader))
 		mmn_rcu_register_thread();
-	urcu_memb_read_lock();
+	mmn_urcu_read_lock();
 }
 
 static inline void mmn_rcu_read_unlock(void)
 {
 	mmn_rcu_tsan_release(&mmn_rcu_sections);
-	urcu_memb_read_unlock();
+	mmn_urcu_read_unlock();
 }
 
 /*
