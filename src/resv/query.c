@@ -32,7 +32,7 @@ static bool has_signaled_op(struct dma_fence *fence)
 }
 
 /* The flags say pending; the producer may know better. */
-static enum word_state ask_producer(uint64_t word)
+static __attribute__((noinline)) enum word_state ask_producer(uint64_t word)
 {
 	struct dma_fence *fence = word_fence(word);
 	enum word_state state;
@@ -48,12 +48,12 @@ static enum word_state ask_producer(uint64_t word)
 	return state;
 }
 
-/* In a read section. */
-static bool all_done(struct dma_resv *obj, enum dma_resv_usage usage, bool ask)
+/* In a read section: from place @i of @list on, with all that may be needed. */
+static __attribute__((noinline)) bool
+finish_test(struct dma_resv *obj, struct dma_resv_list *list, uint32_t i,
+	    enum dma_resv_usage usage, bool ask)
 {
-	struct dma_resv_list *list = mmn_rcu_dereference(obj->fences);
 	unsigned int nr_gone = 0;
-	uint32_t i = 0;
 
 	while (i < list_num(list)) {
 		uint64_t word = load_word(list, i);
@@ -63,7 +63,7 @@ static bool all_done(struct dma_resv *obj, enum dma_resv_usage usage, bool ask)
 			state = word_look(word);
 		if (state == WORD_PENDING && ask)
 			state = ask_producer(word);
-		if (likely(state == WORD_DONE)) {
+		if (state == WORD_DONE) {
 			i++;
 			continue;
 		}
@@ -74,8 +74,25 @@ static bool all_done(struct dma_resv *obj, enum dma_resv_usage usage, bool ask)
 	return true;
 }
 
-static bool test_signaled(struct dma_resv *obj, enum dma_resv_usage usage,
-			  bool ask)
+/* Most often all have signalled, and nothing is called to see that. */
+static inline bool all_done(struct dma_resv *obj, enum dma_resv_usage usage,
+			    bool ask)
+{
+	struct dma_resv_list *list = mmn_rcu_dereference(obj->fences);
+	uint32_t i;
+
+	for (i = 0; i < list_num(list); i++) {
+		uint64_t word = load_word(list, i);
+
+		if (word_is_wanted(word, usage) &&
+		    unlikely(word_look(word) != WORD_DONE))
+			return finish_test(obj, list, i, usage, ask);
+	}
+	return true;
+}
+
+static inline bool test_signaled(struct dma_resv *obj,
+				 enum dma_resv_usage usage, bool ask)
 {
 	bool done;
 

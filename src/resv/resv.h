@@ -121,8 +121,36 @@ enum word_state {
 /* The lock is about to be given back. */
 void resv_end_of_lock(struct dma_resv *obj);
 
+/* The flags were read with acquire, or the caller has a reference. */
+static inline bool word_is_same_life(struct dma_fence *fence, uint64_t word)
+{
+	/* relaxed: ordered behind the flags or the reference */
+	uint16_t life = (uint16_t)mmn_load_relaxed(&fence->life);
+
+	return life == (uint16_t)(word >> LIFE_SHIFT);
+}
+
 /* In a read section; writes nothing. */
-enum word_state word_look(uint64_t word);
+static inline enum word_state word_look(uint64_t word)
+{
+	struct dma_fence *fence = word_fence(word);
+	unsigned long flags;
+
+	/*
+	 * pair(fence_signal): acquire, with the release in mark_signaled().
+	 * Without it who is told that the buffer is idle reads what the device
+	 * was to write from before.
+	 *
+	 * pair(fence_rebirth): acquire, with the release in fence_init().
+	 * Without it the flags may be those of the next life of the memory, and
+	 * the count still that of this one.
+	 */
+	flags = mmn_load_acquire(&fence->flags);
+	if (unlikely(flags & FENCE_BIT(RECYCLED)) &&
+	    !word_is_same_life(fence, word))
+		return WORD_GONE;
+	return flags & FENCE_BIT(SIGNALED) ? WORD_DONE : WORD_PENDING;
+}
 
 /* Likewise, and takes a reference when it is pending. */
 enum word_state word_get_pending(uint64_t word);
