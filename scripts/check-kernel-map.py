@@ -19,7 +19,7 @@ import csource
 MAP = 'doc/KERNEL-MAP.md'
 KERNEL = re.compile(r'(__)?(dma_fence_|dma_resv_|to_dma_|ww_|mmu_|mmgrab$|'
                     r'mmdrop$|mm_has_|reservation_ww_|'
-                    r'mmn_(sync_file|sw_sync|syncobj|exec)_)\w*$')
+                    r'mmn_(sync_file|sw_sync|syncobj|exec|resv)_)\w*$')
 IDENTIFIER = re.compile(r'[A-Za-z_]\w*')
 INLINE = re.compile(r'^static inline\b[^;{}()]*?\b(\w+)\s*\(', re.M)
 MACRO = re.compile(r'^#[ \t]*define[ \t]+(\w+)(?=\(|[ \t]+\S)', re.M)
