@@ -22,9 +22,11 @@ P8  a relaxed access has a comment that says why relaxed is enough: the word
 
 P9  doc/ORDERING.md, if it is there, is what --markdown prints
 
-usage: check-pairs.py [-v | --markdown] [--root DIR]
+usage: check-pairs.py [-v | --markdown | --c-table FILE] [--root DIR]
   -v          print the table of pairs
   --markdown  print doc/ORDERING.md
+  --c-table FILE  write the table for src/ladder/pairs.c, and FILE.d, which says
+              what it depends on
 """
 import argparse
 import collections
@@ -177,6 +179,26 @@ def markdown(sites):
     return '\n'.join(lines)
 
 
+C_HEAD = '''/* Made by check-pairs.py --c-table. */
+#include "ladder/pairs.h"
+
+const struct pair pairs[] = {'''
+
+
+def write_c_table(path, sites, read):
+    lines = [C_HEAD]
+    for tag, found in sorted(sites.items()):
+        for site in found:
+            line = site.source.text.count('\n', 0, site.offset) + 1
+            lines.append(f'\t{{ "{tag}", "{site.source.name}", '
+                         f'"{site.function}", "{site.macro}", {line} }},')
+    lines.append('\t{ 0 },\n};\n')
+    path.write_text('\n'.join(lines), encoding='utf-8')
+    needed = ' '.join(str(source.path) for source in read)
+    path.with_name(path.name + '.d').write_text(f'{path}: {needed}\n',
+                                                encoding='utf-8')
+
+
 def check_markdown(root, sites, errors):
     path = root / 'doc/ORDERING.md'
     if path.exists() and \
@@ -189,18 +211,23 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('-v', action='store_true')
     parser.add_argument('--markdown', action='store_true')
+    parser.add_argument('--c-table', type=pathlib.Path)
     parser.add_argument('--root', type=pathlib.Path,
                         default=csource.default_root())
     args = parser.parse_args()
     errors, sites = [], collections.defaultdict(list)
     orders = macros(args.root)
-    for source in csource.files(args.root, ['include', 'src'],
-                                {'.c', '.h', '.S'}):
+    read = list(csource.files(args.root, ['include', 'src'],
+                              {'.c', '.h', '.S'}))
+    for source in read:
         if source.name not in ATOMIC:
             check_file(source, orders, sites, errors)
     check_tags(sites, errors)
     if args.markdown and not errors:
         print(markdown(sites), end='')
+        sys.exit(0)
+    if args.c_table:
+        write_c_table(args.c_table, sites, read)
         sys.exit(0)
     check_markdown(args.root, sites, errors)
     if args.v:
