@@ -6,7 +6,8 @@ L1  a file in src/ includes its own folder and folders of lower rank; folders
     of equal rank do not see each other
 L2  src/cmd/ is a user: of the project it includes installed headers only, its
     own, and "base/atomic.h", the one place where memory orders are spelled:
-    macros, with nothing behind them to link to
+    macros, with nothing behind them to link to; and "ladder/ladder.h", the
+    explorer, which is a part of the command
 L3  a public header includes public headers and the C library, nothing else
 L4  an include in quotes names its folder: "base/lock.h"; config.h has none.
     src/cmd/ does not see the others and names its own as seen from the file
@@ -23,8 +24,11 @@ import pathlib
 import csource
 
 RANK = {'base': 0, 'tree': 1, 'notifier': 2, 'fence': 2, 'resv': 3, 'compat': 3,
-        'source': 3, 'mirror': 4, 'cache': 4, 'sync': 4, 'adapt': 5, 'cmd': 6}
+        'source': 3, 'mirror': 4, 'cache': 4, 'sync': 4, 'adapt': 5,
+        'ladder': 5, 'cmd': 6}
 ORDERS = 'base/atomic.h'
+# The explorer is no part of the library: it is linked into the command.
+EXPLORER = 'ladder/ladder.h'
 # What a program in C or C++ finds on any system without further packages.
 PUBLIC_SYSTEM = {'errno.h', 'limits.h', 'stdbool.h', 'stddef.h', 'stdint.h',
                  'time.h', 'sys/types.h'}
@@ -47,7 +51,7 @@ def check_source(root, source, errors):
             continue
         if name == 'config.h':
             continue
-        if here == 'cmd' and name != ORDERS:
+        if here == 'cmd' and name not in (ORDERS, EXPLORER):
             target = (source.path.parent / name).resolve()
             own = (root / 'src/cmd').resolve()
             if folder in RANK or not target.is_relative_to(own):

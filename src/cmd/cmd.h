@@ -11,8 +11,10 @@
 
 /* Exit codes of mmn itself; see mmn(1). */
 enum {
+	EXIT_LADDER_FAILS = 1,
 	EXIT_USAGE = 2,
 	EXIT_STALE = 3,
+	EXIT_LADDER_BOUND = 4,
 	EXIT_INTERNAL = 125,
 	EXIT_NOT_RUNNABLE = 126,
 	EXIT_NOT_FOUND = 127,
@@ -20,6 +22,10 @@ enum {
 
 int run_main(int argc, char **argv);
 void run_usage(FILE *to);
+
+/* ladder.c, which builds under ThreadSanitizer do not have */
+int ladder_main(int argc, char **argv);
+void ladder_usage(FILE *to);
 
 __attribute__((format(printf, 1, 2))) void complain(const char *format, ...);
 

@@ -21,13 +21,17 @@ void complain(const char *format, ...)
 static void usage(FILE *to)
 {
 	fputs("usage: mmn run [OPTION...] -- PROGRAM [ARGUMENT...]\n"
-	      "       mmn help [run]\n"
+	      "       mmn ladder --list\n"
+	      "       mmn ladder [OPTION...] SCENARIO\n"
+	      "       mmn help [run | ladder]\n"
 	      "       mmn version\n"
 	      "\n"
 	      "run      run a program, mirror part of its memory into a device, "
 	      "and prove\n"
 	      "         that the device never touches a page the program has "
 	      "lost\n"
+	      "ladder   explore a small concurrent program completely, and "
+	      "show how it fails\n"
 	      "\n"
 	      "See mmn(1).\n",
 	      to);
@@ -39,6 +43,10 @@ int main(int argc, char **argv)
 
 	if (!strcmp(what, "run"))
 		return run_main(argc - 1, argv + 1);
+#ifdef MMN_HAS_LADDER
+	if (!strcmp(what, "ladder"))
+		return ladder_main(argc - 1, argv + 1);
+#endif
 	if (!strcmp(what, "version") || !strcmp(what, "--version") ||
 	    !strcmp(what, "-V")) {
 		printf("mmn %s\n", mmn_version());
@@ -48,6 +56,10 @@ int main(int argc, char **argv)
 	    !strcmp(what, "-h")) {
 		if (argc > 2 && !strcmp(argv[2], "run"))
 			run_usage(stdout);
+#ifdef MMN_HAS_LADDER
+		else if (argc > 2 && !strcmp(argv[2], "ladder"))
+			ladder_usage(stdout);
+#endif
 		else
 			usage(stdout);
 		return 0;

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+#include "ladder/pairs.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "ladder/engine.h"
+
+/* Of an access of several lines compilers know the first or the last one. */
+#define LINES_OF_ACCESS 6
+
+static bool is_at(const struct pair *pair, const struct access_site *site)
+{
+	size_t length = strlen(site->file), end = strlen(pair->file);
+
+	return site->line >= pair->line &&
+	       site->line <= pair->line + LINES_OF_ACCESS && length >= end &&
+	       !strcmp(site->file + length - end, pair->file) &&
+	       !strcmp(site->macro, pair->macro);
+}
+
+const struct pair *pair_of(const struct access_site *site,
+			   const struct pair *after)
+{
+	const struct pair *pair;
+
+	for (pair = after ? after + 1 : pairs; pair->tag; pair++)
+		if (is_at(pair, site))
+			return pair;
+	return NULL;
+}
+
+static bool fits(const struct ladder_weakening *weaken, const struct pair *pair)
+{
+	return !strcmp(weaken->tag, pair->tag) &&
+	       (!weaken->function || !strcmp(weaken->function, pair->function));
+}
+
+bool ladder_weakening_fits(const struct ladder_weakening *weaken)
+{
+	const struct pair *pair;
+
+	for (pair = pairs; pair->tag; pair++)
+		if (fits(weaken, pair))
+			return true;
+	return false;
+}
+
+/* What remains of an order without one of its sides. */
+static uint8_t without(uint8_t order, const char *side)
+{
+	if (!side)
+		return ORDER_RELAXED;
+	if (!strcmp(side, "release"))
+		return is_acquire(order) ? ORDER_ACQUIRE : ORDER_RELAXED;
+	return is_release(order) ? ORDER_RELEASE : ORDER_RELAXED;
+}
+
+uint8_t weakened_order(const struct access_site *site, uint8_t order)
+{
+	const struct ladder_weakening *weaken = &engine->options->weaken;
+	const struct pair *pair = NULL;
+
+	if (!weaken->tag || !site || order == ORDER_RELAXED)
+		return order;
+	while ((pair = pair_of(site, pair))) {
+		if (!fits(weaken, pair))
+			continue;
+		engine->result->weakened++;
+		return without(order, weaken->side);
+	}
+	return order;
+}
