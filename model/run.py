@@ -193,20 +193,51 @@ SYNC_CHANGED = [
     ('a point gets a reference although it has none', {'BUG': 9}, 8),
     ('a point is put with the lock held', {'BUG': 10}, 8),
 ]
+WW = {
+    1: 'two want a lock',
+    2: 'two contexts want a lock, and end',
+    3: 'two want two locks crosswise, wait-die',
+    4: 'two want two locks crosswise, wound-wait',
+    5: 'one backs off and comes back, the holder ends its context',
+    6: 'the lock is handed to one who frees it',
+    7: 'an older one comes while a younger one waits with a lock',
+    8: 'likewise, and is done before the younger one looks',
+}
+WW_CHANGED = [
+    ('take_free(): release only', {'O_TAKE': REL}, 1),
+    ('take_free(): acquire only', {'O_TAKE': ACQ}, 5),
+    ('announce(): relaxed', {'O_ANNOUNCE': RLX}, 5),
+    ('ww_mutex_unlock(): acquire only', {'O_UNLOCK': ACQ}, 1),
+    ('ww_mutex_unlock(): release only', {'O_UNLOCK': REL}, 5),
+    ('hand_over(): relaxed', {'O_HAND': RLX}, 5),
+    ('leave_queue(): relaxed', {'O_LEAVE': RLX}, 5),
+    ('tell(): relaxed', {'O_TELL': RLX}, 1),
+    ('was_told(): relaxed', {'O_TOLD': RLX}, 1),
+    ('the lock is granted under the guard', {'BUG': 1}, 6),
+    ('a waiter does not say so in the word', {'BUG': 2}, 1),
+    ('an older waiter does not disturb the younger', {'BUG': 3}, 7),
+    ('an older waiter does not wound the holder', {'BUG': 4}, 4),
+    ('nobody backs off', {'BUG': 5}, 3),
+    ('who was chosen backs off', {'BUG': 6}, 8),
+]
 MODELS = {
     'notifier': (NOTIFIER, NOTIFIER_CHANGED),
     'fence': (FENCE, FENCE_CHANGED),
     'resv': (RESV, RESV_CHANGED),
     'sync': (SYNC, SYNC_CHANGED),
+    'ww': (WW, WW_CHANGED),
 }
+# Sleepers are loops there, which somebody has to end.
+LIVENESS = {'ww'}
 
 
 def verdict(genmc, name, model, scenario, defines):
     source = pathlib.Path(__file__).with_name(f'{name}.c')
     flags = [f'-D{key}={value}' for key, value in defines.items()]
+    checks = ['--check-liveness'] if name in LIVENESS else []
     began = time.monotonic()
     run = subprocess.run(
-        [genmc, f'--{model}', '--disable-estimation', '--',
+        [genmc, f'--{model}', '--disable-estimation', *checks, '--',
          f'-DSCENARIO={scenario}', *flags, str(source)],
         capture_output=True, text=True, timeout=600, check=False)
     text = run.stdout + run.stderr
@@ -216,7 +247,9 @@ def verdict(genmc, name, model, scenario, defines):
                     if 'complete executions explored' in line]
         return 'verified', int(explored[0]), seconds
     if 'unsuccessful' in text:
-        kind = 'race' if 'race' in text.lower() else 'assertion'
+        lower = text.lower()
+        kind = ('race' if 'race' in lower else
+                'sleep' if 'spinloop' in lower else 'assertion')
         return f'fails ({kind})', 0, seconds
     sys.exit(f'genmc did not run:\n{text}')
 
