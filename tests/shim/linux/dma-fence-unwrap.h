@@ -1,0 +1,3 @@
+/* SPDX-License-Identifier: MIT */
+#include <linux/shim.h>
+#include <mmn/dma-fence-unwrap.h>
