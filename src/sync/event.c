@@ -54,7 +54,7 @@ void event_close(int fd)
 		mmn_syscall1(__NR_close, fd);
 }
 
-/* Where there is no /proc, the caller is believed. */
+/* Where there is no /proc, the caller is believed.  Threads may differ in files. */
 static bool is_eventfd(int fd)
 {
 	static const char eventfd[] = "anon_inode:[eventfd]";
@@ -63,7 +63,7 @@ static bool is_eventfd(int fd)
 	long length;
 
 	mmn_text_init(&path);
-	mmn_text_add(&path, "/proc/self/fd/");
+	mmn_text_add(&path, "/proc/thread-self/fd/");
 	mmn_text_add_number(&path, (uint64_t)fd);
 	length = mmn_syscall4(__NR_readlinkat, AT_FDCWD, path.buffer, link,
 			      sizeof(link));
