@@ -982,3 +982,113 @@ TEST(an_unlocked_walk_yields_references_to_pending_fences)
 		t_eq(fences[i]->refcount, 1);
 	finish(&obj);
 }
+
+TEST(objects_are_locked_together)
+{
+	struct ww_acquire_ctx ctx;
+	struct dma_resv a, b;
+
+	dma_resv_init(&a);
+	dma_resv_init(&b);
+	ww_acquire_init(&ctx, &reservation_ww_class);
+	t_err(dma_resv_lock(&a, &ctx), 0);
+	t_ok(dma_resv_locking_ctx(&a) == &ctx);
+	/* 89 */
+	t_err(dma_resv_lock(&a, &ctx), -EALREADY);
+	t_ok(!dma_resv_trylock(&a));
+	/* 90, 96: told to back off */
+	t_err(mmn_inject_set(MMN_INJECT_WW_DEADLOCK, 1, 0), 0);
+	t_err(dma_resv_lock(&b, &ctx), -EDEADLK);
+	mmn_inject_clear();
+	dma_resv_unlock(&a);
+	dma_resv_lock_slow(&b, &ctx);
+	t_err(dma_resv_lock_interruptible(&a, &ctx), 0);
+	ww_acquire_done(&ctx);
+	t_ok(dma_resv_held(&a));
+	t_ok(dma_resv_held(&b));
+	dma_resv_unlock(&a);
+	dma_resv_unlock(&b);
+	ww_acquire_fini(&ctx);
+	finish(&a);
+	finish(&b);
+}
+
+static struct dma_resv contended;
+static pthread_barrier_t locked, tried;
+
+static void *hold_contended(void *unused)
+{
+	(void)unused;
+	lock(&contended);
+	pthread_barrier_wait(&locked);
+	pthread_barrier_wait(&tried);
+	dma_resv_unlock(&contended);
+	return NULL;
+}
+
+TEST(waiting_for_a_lock_is_interrupted)
+{
+	struct dma_fence_cancel cancel = { 0 };
+	struct ww_acquire_ctx ctx;
+	struct dma_resv other;
+	pthread_t thread;
+
+	dma_resv_init(&contended);
+	dma_resv_init(&other);
+	pthread_barrier_init(&locked, NULL, 2);
+	pthread_barrier_init(&tried, NULL, 2);
+	pthread_create(&thread, NULL, hold_contended, NULL);
+	pthread_barrier_wait(&locked);
+	dma_fence_cancel_bind(&cancel);
+	dma_fence_cancel_raise(&cancel);
+	t_err(dma_resv_lock_interruptible(&contended, NULL), -EINTR);
+	t_ok(!dma_resv_held(&contended));
+	ww_acquire_init(&ctx, &reservation_ww_class);
+	t_err(dma_resv_lock(&other, &ctx), 0);
+	t_err(mmn_inject_set(MMN_INJECT_WW_DEADLOCK, 1, 0), 0);
+	t_err(dma_resv_lock(&contended, &ctx), -EDEADLK);
+	mmn_inject_clear();
+	dma_resv_unlock(&other);
+	t_err(dma_resv_lock_slow_interruptible(&contended, &ctx), -EINTR);
+	ww_acquire_fini(&ctx);
+	dma_fence_cancel_bind(NULL);
+	pthread_barrier_wait(&tried);
+	pthread_join(thread, NULL);
+	t_ok(!dma_resv_is_locked(&contended));
+	finish(&contended);
+	finish(&other);
+}
+
+/* 97 */
+TEST(a_context_of_another_class_is_refused)
+{
+	static DEFINE_WD_CLASS(class);
+	struct ww_acquire_ctx ctx;
+	struct dma_resv obj;
+
+	dma_resv_init(&obj);
+	ww_acquire_init(&ctx, &class);
+	t_bug_expected("of two classes");
+	t_err(dma_resv_lock(&obj, &ctx), -EINVAL);
+	t_ok(!dma_resv_is_locked(&obj));
+	ww_acquire_fini(&ctx);
+	finish(&obj);
+}
+
+/* 97 */
+TEST(an_unlock_by_another_thread_is_reported)
+{
+	pthread_t thread;
+
+	dma_resv_init(&contended);
+	pthread_barrier_init(&locked, NULL, 2);
+	pthread_barrier_init(&tried, NULL, 2);
+	pthread_create(&thread, NULL, hold_contended, NULL);
+	pthread_barrier_wait(&locked);
+	t_bug_expected("does not hold it");
+	dma_resv_unlock(&contended);
+	t_ok(dma_resv_is_locked(&contended));
+	pthread_barrier_wait(&tried);
+	pthread_join(thread, NULL);
+	finish(&contended);
+}
