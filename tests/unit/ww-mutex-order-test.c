@@ -453,6 +453,150 @@ TEST(sixty_four_threads_share_sixteen_locks)
 	run_random(&wound_wait, 50);
 }
 
+struct contest {
+	struct ww_mutex lock;
+	/* atomic */
+	uint32_t over;
+};
+
+static void *lock_with_contexts(void *arg)
+{
+	struct contest *contest = arg;
+
+	/* pairs with set_flag() */
+	while (!mmn_load_acquire(&contest->over)) {
+		struct ww_acquire_ctx ctx;
+
+		ww_acquire_init(&ctx, &wait_die);
+		lock_ok(&contest->lock, &ctx);
+		ww_mutex_unlock(&contest->lock);
+		ww_acquire_fini(&ctx);
+	}
+	return NULL;
+}
+
+/* 94 */
+TEST(who_has_no_context_is_not_starved)
+{
+	struct contest contest = { .lock = WW_MUTEX_INIT(&wait_die) };
+	pthread_t threads[4];
+	int i;
+
+	for (i = 0; i < 4; i++)
+		t_err(pthread_create(&threads[i], NULL, lock_with_contexts,
+				     &contest),
+		      0);
+	/* Were it overtaken for ever the test would not end. */
+	for (i = 0; i < 100; i++) {
+		lock_ok(&contest.lock, NULL);
+		ww_mutex_unlock(&contest.lock);
+	}
+	set_flag(&contest.over);
+	for (i = 0; i < 4; i++)
+		t_err(pthread_join(threads[i], NULL), 0);
+	t_ok(!ww_mutex_is_locked(&contest.lock));
+}
+
+struct arrival {
+	struct ww_mutex *lock;
+	struct ww_acquire_ctx *ctx;
+	unsigned int *nr_served;
+	unsigned int place;
+};
+
+static void *arrive(void *arg)
+{
+	struct arrival *arrival = arg;
+
+	/* The context was begun by this thread's parent, for its age. */
+	if (arrival->ctx)
+		arrival->ctx->owner = mmn_context_self();
+	lock_ok(arrival->lock, arrival->ctx);
+	t_eq((*arrival->nr_served)++, arrival->place);
+	ww_mutex_unlock(arrival->lock);
+	return NULL;
+}
+
+static unsigned int count_queue(struct ww_mutex *lock)
+{
+	struct dma_fence_link *first;
+	struct dma_fence_link *link;
+	unsigned int count = 0;
+
+	/* A waiter begins with its links. */
+	mmn_spin_lock(&lock->guard);
+	first = (struct dma_fence_link *)lock->queue;
+	for (link = first; link && (link != first || !count); link = link->next)
+		count++;
+	mmn_spin_unlock(&lock->guard);
+	return count;
+}
+
+/* Contexts by age; who has none is passed only by those older than who was there. */
+TEST(waiters_are_served_in_order)
+{
+	enum { COUNT = 5 };
+	/* Who arrives: the age of the context or 0, and the place that it gets. */
+	static const unsigned int ages[COUNT] = { 0, 4, 0, 3, 1 };
+	static const unsigned int places[COUNT] = { 0, 3, 4, 2, 1 };
+	DEFINE_WW_MUTEX(lock, &wound_wait);
+	struct ww_acquire_ctx ctxs[COUNT];
+	struct arrival arrivals[COUNT];
+	pthread_t threads[COUNT];
+	unsigned int nr_served = 0;
+	unsigned int i;
+
+	for (i = 0; i < COUNT; i++)
+		ww_acquire_init(&ctxs[i], &wound_wait);
+	lock_ok(&lock, NULL);
+	for (i = 0; i < COUNT; i++) {
+		arrivals[i] = (struct arrival){
+			.lock = &lock,
+			.ctx = ages[i] ? &ctxs[ages[i]] : NULL,
+			.nr_served = &nr_served,
+			.place = places[i],
+		};
+		t_err(pthread_create(&threads[i], NULL, arrive, &arrivals[i]),
+		      0);
+		while (count_queue(&lock) < i + 1)
+			usleep(100);
+	}
+	ww_mutex_unlock(&lock);
+	for (i = 0; i < COUNT; i++)
+		t_err(pthread_join(threads[i], NULL), 0);
+	t_eq(nr_served, COUNT);
+}
+
+static void *lock_and_free(void *arg)
+{
+	struct ww_mutex *lock = arg;
+
+	lock_ok(lock, NULL);
+	memset(lock, 0xee, sizeof(*lock));
+	free(lock);
+	return NULL;
+}
+
+/* Sanitizers see it if the one who gave it away still touches it. */
+TEST(the_next_holder_may_free_the_lock)
+{
+	int i;
+
+	for (i = 0; i < 50; i++) {
+		struct ww_mutex *lock = malloc(sizeof(*lock));
+		pthread_t thread;
+
+		t_ok(lock);
+		ww_mutex_init(lock, &wait_die);
+		lock_ok(lock, NULL);
+		t_err(pthread_create(&thread, NULL, lock_and_free, lock), 0);
+		if (i % 2)
+			await_queue(lock);
+		ww_mutex_unlock(lock);
+		t_err(pthread_join(thread, NULL), 0);
+	}
+}
+
 /* 96 */
 TEST(injected_back_offs_change_no_result)
 {
