@@ -220,6 +220,7 @@ int mmn_cache_create(struct mmn_state *state,
 	if (!cache)
 		return -ENOMEM;
 	cache->config = read;
+	hold_init();
 	init(cache);
 	err = map_all(cache);
 	if (err)
@@ -313,7 +314,7 @@ void mmn_cache_destroy(struct mmn_cache *cache)
 	cache_ring(cache);
 	pthread_join(cache->thread, NULL);
 	/* Who put the last references may be on the way out of there. */
-	mmn_rcu_synchronize();
+	hold_synchronize();
 	mmn_check(index_is_empty(&cache->index));
 	mmn_state_put(cache->state);
 	unmap_all(cache);

@@ -47,38 +47,115 @@ struct request {
 /* The way of a hit                                                   */
 /* ------------------------------------------------------------------ */
 
-static inline struct region *find(struct mmn_cache *cache, uintptr_t addr,
-				  uintptr_t last, uint32_t access)
+static inline void mark_used(struct mmn_cache *cache, uint32_t number)
 {
+	/* relaxed: a hint for the choice of what to evict */
+	if (unlikely(!mmn_load_relaxed(&cache->used[number])))
+		mmn_store_relaxed(&cache->used[number], 1);
+}
+
+/* One bucket, one place, no call; NULL when that is not enough. */
+static inline struct region *find_fast(struct mmn_cache *cache, uintptr_t addr,
+				       uintptr_t last, uint32_t access)
+{
+	struct holder *holder = hold_mine;
 	struct region *region = NULL;
 	uint32_t number;
 
-	mmn_rcu_read_lock();
-	if (likely(index_find(&cache->index, addr, last, access, &number)) &&
-	    likely(number != INDEX_NONE)) {
+	if (unlikely(!holder))
+		return NULL;
+	hold_enter(holder);
+	number = index_find_fast(&cache->index, addr, last, access);
+	if (likely(number < INDEX_BUSY)) {
 		region = &cache->regions[number];
-		hold_get(region);
-		/* relaxed: a hint for the choice of what to evict */
-		if (unlikely(!mmn_load_relaxed(&cache->used[number])))
-			mmn_store_relaxed(&cache->used[number], 1);
+		if (likely(hold_get_fast(holder, region)))
+			mark_used(cache, number);
+		else
+			region = NULL;
 	}
-	mmn_rcu_read_unlock();
+	hold_leave(holder);
 	return region;
+}
+
+/* All buckets and places. */
+static struct region *find(struct mmn_cache *cache, uintptr_t addr,
+			   uintptr_t last, uint32_t access)
+{
+	struct holder *holder = hold_mine;
+	struct region *region = NULL;
+	uint32_t number;
+
+	hold_enter(holder);
+	number = index_search(&cache->index, addr, last, access);
+	if (number != INDEX_NONE) {
+		region = &cache->regions[number];
+		hold_get(holder, region);
+		mark_used(cache, number);
+	}
+	hold_leave(holder);
+	return region;
+}
+
+/* Inside a section, or a read section of RCU. */
+static inline void kick_if_dying(struct mmn_cache *cache, struct region *region)
+{
+	/* relaxed, both: hold_synchronize() orders them, see hold.h */
+	if (mmn_load_relaxed(&cache->nr_dying) &&
+	    mmn_load_relaxed(&region->state) == REGION_DYING)
+		region_kick(region);
+}
+
+static __attribute__((noinline)) void put_slowly(struct mmn_cache *cache,
+						 struct region *region)
+{
+	struct holder *holder = hold_mine;
+
+	if (!holder)
+		holder = hold_join();
+	if (holder) {
+		hold_enter(holder);
+		hold_put(holder, region);
+		kick_if_dying(cache, region);
+		hold_leave(holder);
+		return;
+	}
+	/* A thread that has no memory for a table. */
+	mmn_rcu_read_lock();
+	hold_put_shared(region);
+	kick_if_dying(cache, region);
+	mmn_rcu_read_unlock();
+}
+
+static __attribute__((noinline)) void kick_and_leave(struct mmn_cache *cache,
+						     struct region *region)
+{
+	kick_if_dying(cache, region);
+	hold_leave(hold_mine);
 }
 
 void mmn_cache_put(struct mmn_cache *cache, struct mmn_cache_region *public)
 {
 	struct region *region = region_of(public);
+	struct holder *holder = hold_mine;
 
 	if (unlikely(!public || !cache_is_live(cache)))
 		return;
-	mmn_rcu_read_lock();
-	hold_put(region);
-	/* relaxed, both: the grace period orders them, see hold.h */
-	if (unlikely(mmn_load_relaxed(&cache->nr_dying)) &&
-	    mmn_load_relaxed(&region->state) == REGION_DYING)
-		region_kick(region);
-	mmn_rcu_read_unlock();
+	if (unlikely(!holder)) {
+		put_slowly(cache, region);
+		return;
+	}
+	hold_enter(holder);
+	if (unlikely(!hold_put_fast(holder, region))) {
+		hold_leave(holder);
+		put_slowly(cache, region);
+		return;
+	}
+	/* relaxed: hold_synchronize() orders it, see hold.h */
+	if (unlikely(mmn_load_relaxed(&cache->nr_dying))) {
+		kick_and_leave(cache, region);
+		return;
+	}
+	hold_leave(holder);
 }
 
 /* ------------------------------------------------------------------ */
@@ -207,7 +284,7 @@ static struct region *find_locked(struct request *req)
 	    region->public.last < req->last ||
 	    (req->access & ~region->public.access))
 		return NULL;
-	hold_get(region);
+	hold_get(hold_mine, region);
 	return region;
 }
 
@@ -343,7 +420,7 @@ static void publish(struct region *region)
 	mmn_store_relaxed(&cache->used[number], 0);
 	/* relaxed: those without the lock come by the index or look for DYING */
 	mmn_store_relaxed(&region->state, REGION_LIVE);
-	hold_get(region);
+	hold_get(hold_mine, region);
 	index_insert(&cache->index, region->public.start, region->public.last,
 		     region->public.access, number);
 }
@@ -475,10 +552,12 @@ static int get_slowly(struct request *req, struct region **ret_region)
 	}
 }
 
-static int get_until(struct mmn_cache *cache, uintptr_t addr, size_t length,
-		     uint32_t access, uint64_t deadline_ns,
-		     struct region **ret_region)
+static __attribute__((noinline)) int
+get_until(struct mmn_cache *cache, uintptr_t addr, size_t length,
+	  uint32_t access, uint64_t deadline_ns,
+	  struct mmn_cache_region **ret_region)
 {
+	struct region *region;
 	struct request req = {
 		.cache = cache,
 		.access = access,
@@ -494,13 +573,23 @@ static int get_until(struct mmn_cache *cache, uintptr_t addr, size_t length,
 		return err;
 	if (!cache_is_live(cache))
 		return -ESTALE;
+	if (!hold_mine && !hold_join())
+		return -ENOMEM;
+	region = find(cache, addr, req.last, access);
+	if (region) {
+		*ret_region = &region->public;
+		return 0;
+	}
 	if (mmn_context_in_callback())
 		return -EDEADLK;
 	req.start = addr & ~cache->page_mask;
 	req.last |= cache->page_mask;
 	if (req.last - req.start >= INDEX_MAX_PAGES * (cache->page_mask + 1))
 		return -EINVAL;
-	return get_slowly(&req, ret_region);
+	err = get_slowly(&req, &region);
+	if (!err)
+		*ret_region = &region->public;
+	return err;
 }
 
 static uint64_t default_deadline(const struct mmn_cache *cache)
@@ -511,25 +600,29 @@ static uint64_t default_deadline(const struct mmn_cache *cache)
 	return timeout > UINT64_MAX - now ? UINT64_MAX : now + timeout;
 }
 
+static __attribute__((noinline)) int
+get_by_default(struct mmn_cache *cache, uintptr_t addr, size_t length,
+	       uint32_t access, struct mmn_cache_region **ret_region)
+{
+	return get_until(cache, addr, length, access, default_deadline(cache),
+			 ret_region);
+}
+
 int mmn_cache_get(struct mmn_cache *cache, uintptr_t addr, size_t length,
 		  uint32_t access, struct mmn_cache_region **ret_region)
 {
 	uintptr_t last = addr + length - 1;
-	struct region *region = NULL;
-	int err;
+	struct region *region;
 
-	if (likely(last >= addr && length && access && cache_is_live(cache))) {
-		region = find(cache, addr, last, access);
+	/* last < addr: it wraps, or the length is 0 */
+	if (likely(last >= addr && access && cache_is_live(cache))) {
+		region = find_fast(cache, addr, last, access);
 		if (likely(region != NULL)) {
 			*ret_region = &region->public;
 			return 0;
 		}
 	}
-	err = get_until(cache, addr, length, access, default_deadline(cache),
-			&region);
-	if (!err)
-		*ret_region = &region->public;
-	return err;
+	return get_by_default(cache, addr, length, access, ret_region);
 }
 
 int mmn_cache_get_until(struct mmn_cache *cache, uintptr_t addr, size_t length,
@@ -537,17 +630,14 @@ int mmn_cache_get_until(struct mmn_cache *cache, uintptr_t addr, size_t length,
 			struct mmn_cache_region **ret_region)
 {
 	uintptr_t last = addr + length - 1;
-	struct region *region = NULL;
-	int err;
+	struct region *region;
 
-	if (likely(last >= addr && length && access && cache_is_live(cache)))
-		region = find(cache, addr, last, access);
-	if (!region) {
-		err = get_until(cache, addr, length, access, deadline_ns,
-				&region);
-		if (err)
-			return err;
+	if (likely(last >= addr && access && cache_is_live(cache))) {
+		region = find_fast(cache, addr, last, access);
+		if (likely(region != NULL)) {
+			*ret_region = &region->public;
+			return 0;
+		}
 	}
-	*ret_region = &region->public;
-	return 0;
+	return get_until(cache, addr, length, access, deadline_ns, ret_region);
 }

@@ -9,20 +9,26 @@
  * which the table has no room, is counted in the region.  The number of
  * references is the sum, so a region's own count may be negative.
  *
- * The sum is taken by the worker when a grace period has passed since the region
+ * Getting and putting are sections: between hold_enter() and hold_leave() the
+ * thread's word says so.  hold_synchronize() waits until every section
+ * that has begun is over, as a grace period of RCU does, and like that of
+ * liburcu-memb it has the kernel put the barriers into the other threads.  It is
+ * not RCU itself because the four calls cost as much as all the rest.
+ *
+ * The sum is taken by the worker when that has been waited for since the region
  * was taken out of the index: since then every part of it only goes down.  It reads
  * the tables first and the region's count last: what an ending thread moves
  * from the first to the second is then counted once or twice, never not at all.
  *
  *	CPU0: put                            CPU1: the worker
  *
- *	rcu_read_lock()                      state is DYING, nr_dying > 0
- *	[W] count - 1                        grace period
+ *	hold_enter()                         state is DYING, nr_dying > 0
+ *	[W] count - 1                        hold_synchronize()
  *	[R] nr_dying, state: DYING? kick     [R] counts
- *	rcu_read_unlock()
+ *	hold_leave()
  *
- * Either the section was over before the grace period, and the worker sees the
- * count, or it began after DYING was written, and the put kicks.
+ * Either the section was over before the wait, and the worker sees the count, or
+ * it began after DYING was written, and the put kicks.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -49,6 +55,8 @@ struct region;
 struct holder {
 	/* atomic: written by the thread that has it */
 	uint64_t places[NR_HOLDS];
+	/* atomic: written by the thread that has it; 1: getting or putting */
+	uint32_t section;
 	/* const once it is on the list */
 	struct holder *next;
 	/* atomic: a thread has it */
@@ -58,14 +66,28 @@ struct holder {
 extern __thread struct holder *hold_mine
 	__attribute__((tls_model("initial-exec"), visibility("hidden")));
 
-/* The first get of a thread; NULL when there is no memory. */
+/* atomic: the kernel has no barriers for others, everybody makes their own */
+extern uint32_t hold_own_barriers __attribute__((visibility("hidden")));
+
+/*
+ * Of two threads that have each stored something and then called this, one sees
+ * what the other has stored.
+ */
+void hold_barrier(void);
+
+/* Before the first section of this process. */
+void hold_init(void);
+
+/* The first section of a thread; NULL when there is no memory. */
 struct holder *hold_join(void);
 
-/* Where the table has no room; put where it has no reference. */
-void hold_shared(struct region *region);
+/* Wait until every section that has begun is over. */
+void hold_synchronize(void);
+
+/* Put by a thread that has no table. */
 void hold_put_shared(struct region *region);
 
-/* All references; exact when they can only go down, else a hint. */
+/* All references; never too few when they can only go down, else a hint. */
 int64_t hold_sum(const struct region *region);
 
 static inline uint32_t hold_home(const struct region *region)
@@ -80,73 +102,68 @@ static inline uint64_t hold_name(const struct region *region)
 	return (uint64_t)(uintptr_t)region << HOLD_SHIFT;
 }
 
-/* In an RCU read section, or with the cache's lock held. */
-static inline void hold_get(struct region *region)
+/* Sections do not nest, and nothing in them waits. */
+static inline void hold_enter(struct holder *holder)
 {
-	struct holder *holder = hold_mine;
-	uint64_t name = hold_name(region);
-	uint32_t home = hold_home(region);
-	uint64_t *place;
-	uint64_t value;
+	/* relaxed, and a barrier of the compiler: hold_synchronize() has ours */
+	mmn_store_relaxed(&holder->section, 1);
+	mmn_barrier();
+	/* relaxed: constant since before the first section */
+	if (unlikely(mmn_load_relaxed(&hold_own_barriers)))
+		hold_barrier();
+}
 
-	if (unlikely(!holder)) {
-		holder = hold_join();
-		if (!holder) {
-			hold_shared(region);
-			return;
-		}
-	}
-	/* relaxed: this thread's own; the grace period orders it for others */
-	place = &holder->places[home];
-	value = mmn_load_relaxed(place);
-	if ((value & HOLD_COUNT) && (value & ~HOLD_COUNT) != name) {
-		place = &holder->places[home ^ 1];
-		value = mmn_load_relaxed(place);
-	}
+static inline void hold_leave(struct holder *holder)
+{
+	/*
+	 * pair(hold_section): release, with the acquire in wait_for_section().
+	 * Without it the worker misses a reference that was taken inside.
+	 */
+	mmn_store_release(&holder->section, 0);
+}
+
+static inline void hold_set(uint64_t *place, uint64_t value)
+{
+	/*
+	 * pair(cache_put): release, with the acquire in count_in().  Without it
+	 * the region is deregistered while its user still reads it; also the
+	 * worker that finds another region here must see what was done with its
+	 * own before it was put.
+	 */
+	mmn_store_release(place, value);
+}
+
+/* The first place only; false when it is somebody else's.  In a section. */
+static inline bool hold_get_fast(struct holder *holder, struct region *region)
+{
+	uint64_t name = hold_name(region);
+	uint64_t *place = &holder->places[hold_home(region)];
+	uint64_t value = mmn_load_relaxed(place); /* relaxed: this thread's */
+
 	if (!(value & HOLD_COUNT))
 		value = name;
-	else if ((value & ~HOLD_COUNT) != name ||
-		 (value & HOLD_COUNT) == HOLD_COUNT) {
-		hold_shared(region);
-		return;
-	}
-	/*
-	 * pair(cache_put): release, with the acquire in count_in().  Without it
-	 * the worker that finds another region here does not see what was done
-	 * with its own before it was put.
-	 */
-	mmn_store_release(place, value + 1);
+	else if (unlikely(value - name >= HOLD_COUNT))
+		return false;
+	hold_set(place, value + 1);
+	return true;
 }
 
-/* In an RCU read section. */
-static inline void hold_put(struct region *region)
+/* Likewise: false when the reference is counted elsewhere. */
+static inline bool hold_put_fast(struct holder *holder, struct region *region)
 {
-	struct holder *holder = hold_mine;
-	uint64_t name = hold_name(region);
-	uint32_t home = hold_home(region);
-	uint64_t *place;
-	uint64_t value;
+	uint64_t *place = &holder->places[hold_home(region)];
+	uint64_t value = mmn_load_relaxed(place); /* relaxed: this thread's */
 
-	if (unlikely(!holder)) {
-		hold_put_shared(region);
-		return;
-	}
-	/* relaxed: this thread's own */
-	place = &holder->places[home];
-	value = mmn_load_relaxed(place);
-	if (unlikely(value - name - 1 >= HOLD_COUNT)) {
-		place = &holder->places[home ^ 1];
-		value = mmn_load_relaxed(place);
-		if (value - name - 1 >= HOLD_COUNT) {
-			hold_put_shared(region);
-			return;
-		}
-	}
-	/*
-	 * pair(cache_put): release, with the acquire in count_in().  Without it
-	 * the region is deregistered while its user still reads it.
-	 */
-	mmn_store_release(place, value - 1);
+	if (unlikely(value - hold_name(region) - 1 >= HOLD_COUNT))
+		return false;
+	hold_set(place, value - 1);
+	return true;
 }
+
+/* In a section, or with the cache's lock held. */
+void hold_get(struct holder *holder, struct region *region);
+
+/* In a section. */
+void hold_put(struct holder *holder, struct region *region);
 
 #endif

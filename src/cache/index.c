@@ -12,6 +12,39 @@ void index_init(struct index *index, struct bucket *buckets, uint32_t nr,
 	index->page_shift = page_shift;
 }
 
+uint32_t index_search(const struct index *index, uintptr_t addr, uintptr_t last,
+		      uint32_t access)
+{
+	/* relaxed: who misses a level that is new misses its regions */
+	uint32_t levels = mmn_load_relaxed(&index->levels);
+	uint32_t looks = 0;
+	uint32_t found, at, passed;
+
+	for (; levels; levels &= levels - 1) {
+		at = index_hash(index, addr, (uint32_t)__builtin_ctz(levels));
+		do {
+			found = bucket_find(index, &index->buckets[at], addr,
+					    last, access);
+			if (likely(found < INDEX_BUSY))
+				return found;
+			if (unlikely(++looks == LOOKS))
+				return INDEX_NONE;
+			if (found == INDEX_BUSY) {
+				mmn_cpu_relax();
+				passed = 1;
+				continue;
+			}
+			/*
+			 * relaxed: a search that ends before the bucket that
+			 * it should go on to is a miss
+			 */
+			passed = mmn_load_relaxed(&index->buckets[at].passed);
+			at = (at + 1) & index->mask;
+		} while (passed);
+	}
+	return INDEX_NONE;
+}
+
 static uint32_t level_of(const struct index *index, uintptr_t start,
 			 uintptr_t last)
 {
@@ -51,12 +84,8 @@ static void bucket_write(struct bucket *bucket, uint32_t i, uint64_t where,
 
 static void bucket_pass(struct bucket *bucket, uint32_t by)
 {
-	/*
-	 * pair(cache_entry): release, with the acquire in bucket_find().
-	 * Without it a search ends before the bucket that it should go on to,
-	 * which is a miss and nothing worse.
-	 */
-	mmn_store_release(&bucket->passed, bucket->passed + by);
+	/* relaxed: who misses it misses what lies behind, and no worse */
+	mmn_store_relaxed(&bucket->passed, bucket->passed + by);
 }
 
 static void enter(struct index *index, uint32_t at, uint64_t where,
@@ -68,7 +97,7 @@ static void enter(struct index *index, uint32_t at, uint64_t where,
 	for (;; at = (at + 1) & index->mask) {
 		bucket = &index->buckets[at];
 		for (i = 0; i < ENTRIES; i++)
-			if (!bucket->entries[i].where) {
+			if (!bucket->entries[i].what) {
 				bucket_write(bucket, i, where, what);
 				return;
 			}
@@ -84,7 +113,7 @@ static void leave(struct index *index, uint32_t at, uint32_t number)
 	for (;; at = (at + 1) & index->mask) {
 		bucket = &index->buckets[at];
 		for (i = 0; i < ENTRIES; i++)
-			if (bucket->entries[i].where &&
+			if (bucket->entries[i].what &&
 			    bucket->entries[i].what >> 32 == number) {
 				bucket_write(bucket, i, 0, 0);
 				return;
@@ -99,7 +128,7 @@ void index_insert(struct index *index, uintptr_t start, uintptr_t last,
 {
 	uint32_t level = level_of(index, start, last);
 	uint32_t shift = index->page_shift + LEVEL_BITS * level;
-	uint64_t where = (uint64_t)start | access | ENTRY_VALID;
+	uint64_t where = (uint64_t)start | access;
 	uint64_t what = (uint64_t)number << 32;
 	uintptr_t granule;
 
@@ -135,9 +164,9 @@ bool index_is_empty(const struct index *index)
 
 	for (i = 0; i <= index->mask; i++)
 		if (index->buckets[i].passed ||
-		    index->buckets[i].entries[0].where ||
-		    index->buckets[i].entries[1].where ||
-		    index->buckets[i].entries[2].where)
+		    index->buckets[i].entries[0].what ||
+		    index->buckets[i].entries[1].what ||
+		    index->buckets[i].entries[2].what)
 			return false;
 	return true;
 }

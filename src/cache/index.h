@@ -10,8 +10,8 @@
  * on: never more than five entries, and levels that nobody uses are not looked at.
  * An entry holds all that decides, so that a hit reads one line:
  *
- *	where	start of the region, access in the lowest bits, ENTRY_VALID
- *	what	number of the region, pages
+ *	where	start of the region, access in the lowest bits
+ *	what	number of the region, pages; 0 for no entry, which contains nothing
  *
  * A bucket is one line, versioned: odd while it is being written.  Full ones
  * overflow into the next; passed counts entries that went on from here.  The
@@ -37,10 +37,10 @@
 #include "base/compiler.h"
 
 #define INDEX_NONE UINT32_MAX
+#define INDEX_BUSY (UINT32_MAX - 1)
 
 /* Of one region: pages have 32 bits in an entry. */
 #define INDEX_MAX_PAGES UINT64_C(0xffffffff)
-#define ENTRY_VALID UINT64_C(4)
 #define ENTRY_FLAGS UINT64_C(0xfff)
 #define ENTRIES 3
 #define LEVEL_BITS 2
@@ -90,22 +90,18 @@ static inline bool entry_contains(const struct index *index, uint64_t where,
 	uint64_t bytes = (what & UINT32_MAX) << index->page_shift;
 
 	/* An addr below the start wraps. */
-	return (where & ENTRY_VALID) && !(access & ~where) &&
-	       last - start < bytes && addr - start < bytes;
+	return !(access & ~where) && last - start < bytes &&
+	       addr - start < bytes;
 }
 
-/*
- * One bucket.  False when it was being written; else *@ret_number is what was
- * found, or INDEX_NONE, and *@ret_passed whether to go on.
- */
-static inline bool bucket_find(const struct index *index,
-			       const struct bucket *bucket, uintptr_t addr,
-			       uintptr_t last, uint32_t access,
-			       uint32_t *ret_number, uint32_t *ret_passed)
+/* The number of a region, INDEX_NONE, or INDEX_BUSY: it was being written. */
+static inline uint32_t bucket_find(const struct index *index,
+				   const struct bucket *bucket, uintptr_t addr,
+				   uintptr_t last, uint32_t access)
 {
 	uint32_t found = INDEX_NONE;
 	uint64_t where, what;
-	uint32_t seq, passed, i;
+	uint32_t seq, i;
 
 	/*
 	 * pair(cache_bucket): acquire, with the release that makes it even in
@@ -130,48 +126,38 @@ static inline bool bucket_find(const struct index *index,
 			break;
 		}
 	}
-	/*
-	 * pair(cache_entry): acquire, with the release in bucket_write().
-	 * Without it a search ends before the bucket that it should go on to.
-	 */
-	passed = mmn_load_acquire(&bucket->passed);
-	*ret_number = found;
-	*ret_passed = passed;
 	/* relaxed: the acquires above order it after what they read */
-	return !(seq & 1) && mmn_load_relaxed(&bucket->seq) == seq;
+	if (unlikely(seq & 1) ||
+	    unlikely(mmn_load_relaxed(&bucket->seq) != seq))
+		return INDEX_BUSY;
+	return found;
 }
 
 /*
  * The number of a region that contains [addr, last] and allows @access, or
- * INDEX_NONE; false when the table was being changed all the time.  In an RCU
- * read section or with the lock held.
+ * INDEX_NONE, also when the table was being changed all the time.  Inside
+ * hold_enter() or with the lock held.
  */
-static inline bool index_find(const struct index *index, uintptr_t addr,
-			      uintptr_t last, uint32_t access,
-			      uint32_t *ret_number)
+uint32_t index_search(const struct index *index, uintptr_t addr, uintptr_t last,
+		      uint32_t access);
+
+/*
+ * The first bucket only, which is the right one most of the time: INDEX_NONE and
+ * INDEX_BUSY say nothing.
+ */
+static inline uint32_t index_find_fast(const struct index *index,
+				       uintptr_t addr, uintptr_t last,
+				       uint32_t access)
 {
 	/* relaxed: who misses a level that is new misses its regions */
 	uint32_t levels = mmn_load_relaxed(&index->levels);
-	uint32_t looks = 0;
-	uint32_t passed, at;
+	uint32_t at;
 
-	*ret_number = INDEX_NONE;
-	for (; levels; levels &= levels - 1) {
-		at = index_hash(index, addr, (uint32_t)__builtin_ctz(levels));
-		do {
-			while (unlikely(!bucket_find(index, &index->buckets[at],
-						     addr, last, access,
-						     ret_number, &passed))) {
-				if (++looks == LOOKS)
-					return false;
-				mmn_cpu_relax();
-			}
-			if (likely(*ret_number != INDEX_NONE))
-				return true;
-			at = (at + 1) & index->mask;
-		} while (unlikely(passed));
-	}
-	return true;
+	/* No level at all: any bucket will do. */
+	at = index_hash(index, addr,
+			(uint32_t)__builtin_ctz(levels |
+						1u << (NR_LEVELS - 1)));
+	return bucket_find(index, &index->buckets[at], addr, last, access);
 }
 
 /* @buckets: zeroed, a power of two, twice as many as there may be regions */

@@ -117,7 +117,7 @@ static void look_at_retired(struct mmn_cache *cache)
 	mmn_mutex_unlock(&cache->lock);
 	if (list_is_empty(&retired))
 		return;
-	mmn_rcu_synchronize();
+	hold_synchronize();
 	while (!list_is_empty(&retired)) {
 		region = list_first_entry(&retired, struct region, link);
 		list_del(&region->link);

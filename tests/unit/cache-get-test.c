@@ -405,6 +405,8 @@ TEST(bad_arguments)
 	t_err(mmn_cache_get(x.cache, BASE, 1, 4, &region), -EINVAL);
 	touch(&x, 0, 1, READ);
 	t_err(mmn_cache_get(x.cache, BASE, 1, 0, &region), -EINVAL);
+	t_err(mmn_cache_get(x.cache, BASE, 1, 4, &region), -EINVAL);
+	t_err(mmn_cache_get(x.cache, BASE, 1, READ | 8, &region), -EINVAL);
 	t_err(mmn_cache_get(x.cache, BASE, 0, READ, &region), -EINVAL);
 	t_err(mmn_cache_get(x.cache, UINTPTR_MAX, 2, READ, &region),
 	      -EOVERFLOW);

@@ -102,7 +102,7 @@ static inline void set_up_with(struct fixture *x,
 			       struct mmn_cache_config *config)
 {
 	memset(x, 0, sizeof(*x));
-	t_may_keep_mapped(8 << 20, "the arena for callbacks");
+	t_may_keep_mapped(24 << 20, "the arena for callbacks, a thread of RCU");
 	t_err(mmn_state_create(&x->state), 0);
 	config->size = sizeof(*config);
 	config->ops = &fake_ops;

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Ops and callbacks that change memory, get and put themselves.
+ */
+#include "unit/cache-help.h"
+
+static int get_another(struct fixture *x, struct mmn_cache_region *region)
+{
+	uintptr_t first = (region->start - BASE) / PAGE;
+
+	/* Each registers the one after it, ten deep. */
+	if (first < 100)
+		touch(x, first + 10, 1, READ);
+	return 0;
+}
+
+TEST(registering_may_get_other_regions)
+{
+	struct fixture x;
+
+	set_up(&x);
+	x.script.in_register = get_another;
+	touch(&x, 0, 1, READ);
+	t_eq(stats_of(&x).regions, 11);
+	tear_down(&x);
+}
+
+static int get_the_same(struct fixture *x, struct mmn_cache_region *region)
+{
+	struct mmn_cache_region *again = NULL;
+
+	t_err(mmn_cache_get(x->cache, region->last, 2, READ, &again), -EDEADLK);
+	t_ok(!again);
+	return 0;
+}
+
+TEST(registering_may_not_get_what_is_being_registered)
+{
+	struct fixture x;
+
+	set_up(&x);
+	x.script.in_register = get_the_same;
+	touch(&x, 0, 1, READ);
+	tear_down(&x);
+}
+
+static int change_others(struct fixture *x, struct mmn_cache_region *region)
+{
+	if (region->start == BASE)
+		unmap(x, 10, 1);
+	return 0;
+}
+
+TEST(registering_may_change_other_regions)
+{
+	struct fixture x;
+
+	set_up(&x);
+	x.script.in_register = change_others;
+	touch(&x, 10, 1, READ);
+	touch(&x, 0, 1, READ);
+	t_eq(stats_of(&x).invalidated, 1);
+	t_eq(stats_of(&x).collisions, 0);
+	tear_down(&x);
+}
+
+/* In the cache's own thread: changes, gets, puts, and asks what it must not. */
+static struct dma_fence *busy_deregister(struct fixture *x,
+					 struct mmn_cache_region *region)
+{
+	if (region->start != BASE)
+		return NULL;
+	t_err(mmn_cache_purge(x->cache, 0, 0), -EDEADLK);
+	unmap(x, 10, 1);
+	unmap(x, 0, 1);
+	touch(x, 20, 1, READ);
+	return NULL;
+}
+
+TEST(deregistering_may_change_get_and_put)
+{
+	struct fixture x;
+
+	set_up(&x);
+	x.script.in_deregister = busy_deregister;
+	touch(&x, 0, 1, READ);
+	touch(&x, 10, 1, READ);
+	unmap(&x, 0, 1);
+	until(x.deregistered == 2);
+	settle(&x);
+	t_eq(stats_of(&x).regions, 1);
+	tear_down(&x);
+}
+
+/* A subscriber beside the cache, in the middle of a change. */
+struct bystander {
+	struct mmn_range_subscription sub;
+	struct fixture *x;
+	int calls;
+};
+
+static bool get_in_callback(struct mmn_range_subscription *sub,
+			    const struct mmn_invalidate_desc *desc,
+			    uint64_t cur_seq)
+{
+	struct bystander *b = (struct bystander *)sub;
+	struct mmn_cache_region *region = NULL;
+
+	(void)desc;
+	mmn_range_set_seq(sub, cur_seq);
+	b->calls++;
+	t_err(mmn_cache_get(b->x->cache, BASE, 1, READ, &region), 0);
+	mmn_cache_put(b->x->cache, region);
+	t_err(mmn_cache_get(b->x->cache, BASE + 50 * PAGE, 1, READ, &region),
+	      -EDEADLK);
+	t_err(mmn_cache_purge(b->x->cache, 0, 0), -EDEADLK);
+	return true;
+}
+
+static const struct mmn_range_ops bystander_ops = {
+	.invalidate = get_in_callback,
+};
+
+TEST(callbacks_get_what_is_there)
+{
+	struct mmn_range_config config = { .size = sizeof(config),
+					   .ops = &bystander_ops,
+					   .lock = mmn_driver_no_lock() };
+	struct bystander b = { .calls = 0 };
+	struct fixture x;
+
+	set_up(&x);
+	b.x = &x;
+	touch(&x, 0, 1, READ);
+	t_err(mmn_range_subscription_init(&b.sub, &config), 0);
+	t_err(mmn_range_subscription_insert(&b.sub, x.state, BASE + 30 * PAGE,
+					    BASE + 31 * PAGE),
+	      0);
+	unmap(&x, 30, 1);
+	t_eq(b.calls, 1);
+	t_err(mmn_range_subscription_remove(&b.sub), 0);
+	tear_down(&x);
+}
