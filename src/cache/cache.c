@@ -257,6 +257,7 @@ static struct region *first_live(struct mmn_cache *cache, uintptr_t start,
 /* Lock held. */
 static void retire_all(struct mmn_cache *cache, uintptr_t start, uintptr_t last)
 {
+	struct list_head *link;
 	struct region *region;
 
 	for (;;) {
@@ -265,10 +266,14 @@ static void retire_all(struct mmn_cache *cache, uintptr_t start, uintptr_t last)
 			break;
 		region_retire(region);
 	}
-	list_for_each (region, &cache->pending, link)
+	/* By links: the head is no region, not even by its alignment. */
+	for (link = cache->pending.next; link != &cache->pending;
+	     link = link->next) {
+		region = list_entry(link, struct region, link);
 		if (region->public.start <= last &&
 		    region->public.last >= start)
 			region->purged = true;
+	}
 }
 
 int mmn_cache_purge(struct mmn_cache *cache, uintptr_t start, uintptr_t last)

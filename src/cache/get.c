@@ -292,11 +292,16 @@ static struct region *find_locked(struct request *req)
 static struct region *find_pending(struct mmn_cache *cache, uintptr_t start,
 				   uintptr_t last)
 {
+	struct list_head *link;
 	struct region *region;
 
-	list_for_each (region, &cache->pending, link)
+	/* By links: the head is no region, not even by its alignment. */
+	for (link = cache->pending.next; link != &cache->pending;
+	     link = link->next) {
+		region = list_entry(link, struct region, link);
 		if (overlaps(region, start, last))
 			return region;
+	}
 	return NULL;
 }
 
