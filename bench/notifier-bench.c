@@ -49,12 +49,20 @@ static void insert(struct mmn_range_subscription *sub, uintptr_t start,
 {
 	struct mmn_range_config config = {
 		.size = sizeof(config),
+		.flags = MMN_RANGE_INTERRUPTIBLE,
 		.ops = &ops,
 	};
 
 	if (mmn_range_subscription_init(sub, &config) ||
 	    mmn_range_subscription_insert(sub, fixture.state, start, last))
 		abort();
+}
+
+/* Of one subscription: are its callbacks run with signals blocked? */
+static void block_signals(size_t i, bool block)
+{
+	range_of(&fixture.subs[i])->lock.reserved =
+		block ? 0 : MMN_RANGE_INTERRUPTIBLE;
 }
 
 static void read_sections(void *arg, uint64_t n)
@@ -316,6 +324,15 @@ int main(int argc, char **argv)
 	fixture.last = fixture.start;
 	result = bench_measure(changes, &fixture, ms);
 	bench_line("start+end, one hit of 100000", result, "mutex pair", pair);
+	block_signals(fixture.start >> 14, true);
+	result = bench_measure(changes, &fixture, ms);
+	bench_line("start+end, one hit of 100000, signals blocked around it",
+		   result, "mutex pair", pair);
+	block_signals(fixture.start >> 14, false);
+	fixture.last = fixture.start + ((uintptr_t)255 << 14);
+	result = bench_measure(changes, &fixture, ms);
+	bench_line("start+end, 256 hits of 100000", result, "mutex pair", pair);
+	fixture.last = fixture.start;
 	other.start = (uintptr_t)(MANY / 3) << 14;
 	other.last = other.start;
 	result = measure_beside(changes, &fixture, changes, &other, ms);

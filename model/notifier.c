@@ -96,6 +96,43 @@ void __VERIFIER_assume(_Bool);
 #define O_WAITER memory_order_relaxed
 #endif
 
+#ifndef O_RAISE /* raise_door() */
+#define O_RAISE memory_order_seq_cst
+#endif
+#ifndef O_PHASE /* phase_of() */
+#define O_PHASE memory_order_seq_cst
+#endif
+#ifndef O_HALLCLOSE /* hall_close() */
+#define O_HALLCLOSE memory_order_seq_cst
+#endif
+#ifndef O_AWAIT /* await_few() */
+#define O_AWAIT memory_order_seq_cst
+#endif
+#ifndef O_LOWER /* lower_own(), lower_shared() */
+#define O_LOWER memory_order_release
+#endif
+#ifndef O_HALLOPEN /* hall_open() */
+#define O_HALLOPEN memory_order_release
+#endif
+#ifndef O_FREE /* free_slot() */
+#define O_FREE memory_order_release
+#endif
+#ifndef O_CALLING /* state_count_calls(), load */
+#define O_CALLING memory_order_acquire
+#endif
+#ifndef O_COUNTCALL /* state_count_calls(), exchange */
+#define O_COUNTCALL memory_order_relaxed
+#endif
+#ifndef O_STOP /* stop_calling() */
+#define O_STOP memory_order_release
+#endif
+#ifndef O_DROP /* drop_running() */
+#define O_DROP memory_order_acq_rel
+#endif
+#ifndef O_IDLE /* wait_idle() */
+#define O_IDLE memory_order_acquire
+#endif
+
 #define rlx memory_order_relaxed
 #define ld(x, o) atomic_load_explicit(&(x), o)
 #define st(x, v, o) atomic_store_explicit(&(x), v, o)
@@ -104,12 +141,19 @@ void __VERIFIER_assume(_Bool);
 
 enum { NONE = 0, OLD = 1 };
 enum { X = 1, Y = 2 };
-enum { HELD = 1, WAITER = 1, ONE = 2 };
+enum { HELD = 1, COUNTED = 2, OVER = 3, CHANGE = 4 };
+enum { WAITER = 1, ONE = 2 };
+enum { CALLING = 1, CALL_COUNTED = 2 };
+/* running_A: who comes to 0 releases, and the count */
+enum { DEFERRED = 1, RUN = 2 };
 enum { NO_SLOT = 0, SLOT = 1 };
 
-static pthread_mutex_t S, D;
-/* slot: 0, or 2 * change, with HELD */
+static pthread_mutex_t writer, overflow_lock, D;
+/* the hall S, with the door of the slot and the common one */
+static atomic_int phase, slot_door, common_door;
+/* slot: 0, or CHANGE * change, with HELD, COUNTED or OVER */
 static atomic_int slot;
+static atomic_int next_seq, calling[3], running_A;
 static atomic_int hull_lo, hull_hi;
 static atomic_int open_A, seq_A, pte;
 static atomic_int slept, woke;
@@ -117,15 +161,20 @@ static atomic_int slept, woke;
 static atomic_int map, bits[2];
 static int freed_map[2];
 
-/* under S */
-static int next_seq, in_tree, birth_A, running_A, listed[3], id[3];
+/* S: read inside, written by the writer */
+static int in_tree, birth_A;
+/* S: written by the owner inside, or by the writer; told: the cursor */
+static int id[3], told[3];
+/* overflow_lock inside, or the writer */
+static int listed[3];
 /* under D */
 static int shadow;
 /* not synchronised by themselves */
 static int desc_start[3], desc_last[3], my_slot[3], freed_A;
+static atomic_int released_A;
 
-/* A is [4, 5]; where the hull is empty it is [9, 0]. */
-static const int A_start = 4, A_last = 5;
+/* S: A is [4, 5], or elsewhere; where the hull is empty it is [9, 0]. */
+static int A_start = 4, A_last = 5;
 
 static void touch_A(void)
 {
@@ -137,15 +186,74 @@ static int overlaps_A(int c)
 	return desc_start[c] <= A_last && desc_last[c] >= A_start;
 }
 
-static void change_register(int c)
+/* Executions in which somebody would have to wait are dropped. */
+static void enter(int c)
 {
-	next_seq += 2;
-	id[c] = next_seq;
-	listed[c] = 1;
-	if (in_tree && overlaps_A(c) && BUG != 1) {
-		touch_A();
-		atomic_fetch_add_explicit(&open_A, ONE, O_COUNT);
+	if (my_slot[c])
+		st(slot_door, 1, O_RAISE);
+	else
+		atomic_fetch_add_explicit(&common_door, 1, O_RAISE);
+	__VERIFIER_assume(!(ld(phase, O_PHASE) & 1));
+}
+
+static void leave(int c)
+{
+	if (my_slot[c])
+		atomic_exchange_explicit(&slot_door, 0, O_LOWER);
+	else
+		atomic_fetch_sub_explicit(&common_door, 1, O_LOWER);
+}
+
+static void state_lock(void)
+{
+	pthread_mutex_lock(&writer);
+	st(phase, ld(phase, rlx) + 1, O_HALLCLOSE);
+	if (BUG != 18)
+		__VERIFIER_assume(!ld(slot_door, O_AWAIT));
+	if (BUG != 19)
+		__VERIFIER_assume(!ld(common_door, O_AWAIT));
+}
+
+static void state_unlock(void)
+{
+	st(phase, ld(phase, rlx) + 1, O_HALLOPEN);
+	pthread_mutex_unlock(&writer);
+}
+
+static int new_id(void)
+{
+	return atomic_fetch_add_explicit(&next_seq, 2, rlx) + 2;
+}
+
+static void begin_counting(int c)
+{
+	told[c] = 0;
+	st(calling[c], 0, rlx);
+	id[c] = new_id();
+}
+
+static void change_count(int c)
+{
+	begin_counting(c);
+	if (my_slot[c]) {
+		st(slot, CHANGE * c + COUNTED, rlx);
+		return;
 	}
+	pthread_mutex_lock(&overflow_lock);
+	listed[c] = 1;
+	pthread_mutex_unlock(&overflow_lock);
+}
+
+/* By the writer. */
+static int is_counted(int c)
+{
+	return listed[c] || ld(slot, rlx) == CHANGE * c + COUNTED;
+}
+
+/* change_counts(): inside, or the writer. */
+static int counts_on_A(int c)
+{
+	return overlaps_A(c) && (birth_A > id[c] || told[c]);
 }
 
 #define GROWS (SCENARIO >= 14 && SCENARIO <= 17)
@@ -170,7 +278,7 @@ static int change_open(int c, int start, int last)
 	desc_last[c] = last;
 	id[c] = 0;
 	my_slot[c] = NO_SLOT;
-	if (!cas(slot, &free, 2 * c, O_CLAIM))
+	if (!cas(slot, &free, CHANGE * c, O_CLAIM))
 		return 1;
 	my_slot[c] = SLOT;
 	return ld(hull_lo, O_HULL) <= last && ld(hull_hi, O_HULL) >= start &&
@@ -193,35 +301,48 @@ static void callback_A(int c)
 	pthread_mutex_unlock(&D);
 }
 
+static void drop_running(void)
+{
+	if (atomic_fetch_sub_explicit(&running_A, RUN, O_DROP) !=
+	    (RUN | DEFERRED))
+		return;
+	/* release(): the memory is used for something else */
+	freed_A = 1;
+	st(released_A, 1, rlx);
+}
+
+static void stop_calling(int c)
+{
+	touch_A();
+	if (atomic_exchange_explicit(&calling[c], 0, O_STOP) == CALL_COUNTED)
+		drop_running();
+}
+
 static void change_notify(int c)
 {
 	int call;
 
-	pthread_mutex_lock(&S);
-	if (!listed[c]) {
-		int stays = my_slot[c] && !(in_tree && overlaps_A(c));
-
-		if (stays) {
-			pthread_mutex_unlock(&S);
-			return;
-		}
-		if (my_slot[c])
-			st(slot, 0, rlx);
-		change_register(c);
+	enter(c);
+	call = in_tree && overlaps_A(c) && (!id[c] || birth_A < id[c]);
+	if (!call && my_slot[c]) {
+		leave(c);
+		return;
 	}
-	my_slot[c] = NO_SLOT;
-	call = in_tree && overlaps_A(c) && birth_A < id[c];
-	if (call && BUG != 11)
-		running_A++;
-	pthread_mutex_unlock(&S);
+	if (!id[c])
+		change_count(c);
+	if (call) {
+		touch_A();
+		told[c] = 1;
+		if (BUG != 1)
+			atomic_fetch_add_explicit(&open_A, ONE, O_COUNT);
+		if (BUG != 11)
+			st(calling[c], CALLING, rlx);
+	}
+	leave(c);
 	if (!call)
 		return;
 	callback_A(c);
-	pthread_mutex_lock(&S);
-	touch_A();
-	if (BUG != 11)
-		running_A--;
-	pthread_mutex_unlock(&S);
+	stop_calling(c);
 }
 
 static void uncount_A(void)
@@ -238,20 +359,26 @@ static void uncount_A(void)
 
 static void change_end(int c)
 {
-	int mine = 2 * c;
+	int mine = CHANGE * c;
 
 	if (my_slot[c] && cas(slot, &mine, 0, O_CLOSE))
 		goto out;
-	pthread_mutex_lock(&S);
-	if (listed[c]) {
+	enter(c);
+	if (id[c] && in_tree && counts_on_A(c))
+		uncount_A();
+	if (my_slot[c] && (id[c] || BUG != 21)) {
+		st(slot, CHANGE * c + OVER, rlx);
+	} else if (!my_slot[c]) {
+		pthread_mutex_lock(&overflow_lock);
 		listed[c] = 0;
-		if (in_tree && overlaps_A(c))
-			uncount_A();
-	} else if (my_slot[c]) {
-		assert(ld(slot, rlx) == 2 * c);
-		st(slot, 0, rlx);
+		pthread_mutex_unlock(&overflow_lock);
 	}
-	pthread_mutex_unlock(&S);
+	id[c] = 0;
+	if (BUG == 22 && my_slot[c])
+		st(slot, 0, O_FREE);
+	leave(c);
+	if (BUG != 22 && my_slot[c])
+		st(slot, 0, O_FREE);
 out:
 	/* the descriptor's memory is used for something else */
 	desc_start[c] = 7;
@@ -264,11 +391,11 @@ static void adopt_slot(void)
 
 	/* GenMC explores each outcome of the race for the slot */
 	word = ld(slot, O_SCAN);
-	if (!word)
+	if (!word || word % CHANGE)
 		return;
 	if (BUG == 4) {
 		/* the range is read before the slot is held */
-		c = word / 2;
+		c = word / CHANGE;
 		if (!overlaps_A(c))
 			return;
 	}
@@ -279,13 +406,12 @@ static void adopt_slot(void)
 			return;
 		__VERIFIER_assume(cas(slot, &word, word | HELD, O_HOLD));
 	}
-	c = word / 2;
-	if (overlaps_A(c)) {
-		if (BUG != 5)
-			change_register(c);
-		st(slot, 0, O_RESTORE);
+	c = word / CHANGE;
+	if (overlaps_A(c) && BUG != 5) {
+		begin_counting(c);
+		st(slot, CHANGE * c + COUNTED, rlx);
 	} else {
-		st(slot, 2 * c, O_RESTORE);
+		st(slot, CHANGE * c, O_RESTORE);
 	}
 }
 
@@ -311,22 +437,27 @@ static void free_map(void)
 {
 	if (BUG != 16 && ld(slot, O_QUIET))
 		return;
-	if (BUG != 17 && (listed[X] || listed[Y]))
-		return;
 	freed_map[0] = 1;
 }
 
 static void grow(void)
 {
-	pthread_mutex_lock(&S);
+	state_lock();
 	grow_map();
 	free_map();
-	pthread_mutex_unlock(&S);
+	state_unlock();
 }
 
-static void insert_A(void)
+static int is_open_over_A(int c)
 {
-	pthread_mutex_lock(&S);
+	return is_counted(c) && counts_on_A(c);
+}
+
+static void insert_A_at(int start, int last)
+{
+	state_lock();
+	A_start = start;
+	A_last = last;
 	if (GROWS)
 		st(bits[ld(map, rlx)], 1, O_SETBITS);
 	if (BUG == 6) {
@@ -336,39 +467,62 @@ static void insert_A(void)
 		set_hull(A_start, A_last, O_SETHULL);
 		adopt_slot();
 	}
-	next_seq += 2;
-	birth_A = next_seq;
+	birth_A = new_id();
 	in_tree = 1;
 	st(open_A,
-	   BUG == 7 ? 0
-		    : ONE * (listed[X] && overlaps_A(X)) +
-			      ONE * (listed[Y] && overlaps_A(Y)),
+	   BUG == 7 ? 0 : ONE * is_open_over_A(X) + ONE * is_open_over_A(Y),
 	   rlx);
 	st(seq_A, birth_A, rlx);
-	pthread_mutex_unlock(&S);
+	state_unlock();
 }
 
-static void remove_A(void)
+static void insert_A(void)
 {
-	int running;
+	insert_A_at(4, 5);
+}
 
-	pthread_mutex_lock(&S);
+/* state_count_calls() */
+static void count_call(int c)
+{
+	int one = CALLING;
+
+	if (!is_counted(c) || ld(calling[c], O_CALLING) != CALLING)
+		return;
+	atomic_fetch_add_explicit(&running_A, RUN, rlx);
+	if (cas(calling[c], &one, CALL_COUNTED, O_COUNTCALL))
+		return;
+	atomic_fetch_sub_explicit(&running_A, RUN, rlx);
+	ld(calling[c], O_CALLING);
+}
+
+static void unlink_A(int flags)
+{
+	state_lock();
 	in_tree = 0;
 	if (BUG != 13)
 		set_hull(9, 0, O_SHRINK);
 	st(seq_A, 0, rlx);
 	if (atomic_exchange_explicit(&open_A, 0, O_DISMISS) & WAITER)
 		st(woke, 1, rlx);
-	running = running_A;
-	pthread_mutex_unlock(&S);
-	if (BUG == 8)
-		return;
-	if (running) {
-		pthread_mutex_lock(&S);
-		running = running_A;
-		pthread_mutex_unlock(&S);
-		__VERIFIER_assume(!running);
+	atomic_fetch_add_explicit(&running_A, flags, rlx);
+	if (BUG != 8) {
+		count_call(X);
+		count_call(Y);
 	}
+	state_unlock();
+}
+
+static void remove_A(void)
+{
+	unlink_A(0);
+	__VERIFIER_assume(ld(running_A, O_IDLE) < RUN);
+}
+
+static void remove_deferred_A(void)
+{
+	unlink_A(BUG == 23 ? DEFERRED : DEFERRED + RUN);
+	if (BUG != 23)
+		drop_running();
 }
 
 static int look(int *open)
@@ -429,7 +583,7 @@ static void check_shadow(int after_end)
 
 static void change(int c, int value, int check)
 {
-	if (change_open(c, A_start, A_last))
+	if (change_open(c, 4, 5))
 		change_notify(c);
 	st(pte, value, rlx);
 	if (check)
@@ -449,13 +603,18 @@ static void change_beside(int c)
 
 static void begin(int inserted)
 {
-	pthread_mutex_init(&S, NULL);
+	pthread_mutex_init(&writer, NULL);
+	pthread_mutex_init(&overflow_lock, NULL);
 	pthread_mutex_init(&D, NULL);
-	next_seq = 1;
+	atomic_init(&next_seq, inserted ? 3 : 1);
 	if (inserted) {
-		next_seq = birth_A = 3;
+		birth_A = 3;
 		in_tree = 1;
 	}
+	atomic_init(&phase, 0);
+	atomic_init(&slot_door, 0);
+	atomic_init(&common_door, 0);
+	atomic_init(&running_A, 0);
 	/* where maps grow they decide, not the hull */
 	atomic_init(&hull_lo, inserted || GROWS ? A_start : 9);
 	atomic_init(&hull_hi, inserted || GROWS ? A_last : 0);
@@ -471,7 +630,9 @@ static void begin(int inserted)
 static void finish(void)
 {
 	assert(shadow == NONE || (shadow == ld(pte, rlx) && SCENARIO != 12));
-	assert(!listed[X] && !listed[Y] && !running_A);
+	assert(!listed[X] && !listed[Y] && ld(running_A, rlx) < RUN);
+	assert(!ld(slot_door, rlx) && !ld(common_door, rlx));
+	assert(SCENARIO != 18 || ld(released_A, rlx));
 	assert(ld(slot, rlx) == 0);
 	assert(ld(open_A, rlx) / ONE == 0);
 	assert(!ld(slept, rlx) || ld(woke, rlx));
@@ -586,6 +747,17 @@ THREAD(t2, insert_A(); grow(); fault_A())
 #define INSERTED 1
 THREAD(t1, change(X, 2, 1); change(Y, 3, 1))
 THREAD(t2, grow(); fault_A())
+#define THREADS 2
+#elif SCENARIO == 18 /* removed while two are called: the last one releases */
+#undef INSERTED
+#define INSERTED 1
+THREAD(t1, change(X, 2, 0))
+THREAD(t2, remove_deferred_A())
+THREAD(t3, change(Y, 3, 0))
+#define THREADS 3
+#elif SCENARIO == 19 /* held by one insert, over when the next one looks */
+THREAD(t1, change_beside(X))
+THREAD(t2, insert_A(); remove_A(); insert_A_at(6, 6))
 #define THREADS 2
 #endif
 

@@ -142,10 +142,10 @@ void mmn_invalidate_desc_init(struct mmn_invalidate_desc *desc,
  * the debug build reports it, the others are still called, and the change is
  * open as usual.
  *
- * Context: may sleep.  May be called from a signal handler: all signals are
- * blocked while the library holds a lock or runs callbacks.  Not from a
- * callback for a range whose subscriber is being called; hold no lock that a
- * callback takes.
+ * Context: may sleep.  May be called from a signal handler, which may have
+ * interrupted the library anywhere, but must not leave it by a jump: see
+ * struct mmn_range_ops.  Not from a callback for a range whose subscriber is
+ * being called; hold no lock that a callback takes.
  * Ordering: what the caller did before is visible to the callbacks; what a
  * callback did is visible to the caller on return.
  * Return: 0, or -EINVAL (last < start, no state, unknown event, already
@@ -238,7 +238,9 @@ MMN_MUST_CHECK bool mmn_invalidate_close(struct mmn_invalidate_desc *desc);
  * mmn_invalidate_close() at any instruction.  Who keeps descriptors where they
  * outlive that calls this when he finds one: whatever became of the change, it
  * is closed afterwards and @desc is ready for another one.  Nobody is told.  Not
- * for changes that were notified: there all signals are blocked.
+ * for changes that were notified: no jump may leave mmn_invalidate_notify(), nor
+ * mmn_invalidate_end() then; who cannot tell what the handlers of a program do
+ * blocks signals around both, as the intercepting source does.
  *
  * Context: nobody else uses @desc; may sleep; also signal handlers.
  */
@@ -422,8 +424,9 @@ struct mmn_range_finish {
  *
  * Callbacks run in the thread that makes the change, in the middle of whatever
  * it was doing: perhaps inside free() with the allocator's lock held, perhaps in
- * a signal handler.  All signals are blocked.  Hence the rule, which is the
- * kernel's rule for reclaim: a callback does not allocate from the heap (use
+ * a signal handler.  All signals are blocked, unless the subscription asked for
+ * MMN_RANGE_INTERRUPTIBLE.  Hence the rule, which is the kernel's rule for
+ * reclaim: a callback does not allocate from the heap (use
  * mmn_callback_alloc()), does not use stdio, and takes no lock that is ever held
  * across a call that changes memory.  It may wait for the device.  The same
  * subscription may be called by several threads at once.  A callback never
@@ -454,10 +457,19 @@ struct mmn_range_ops {
 	void (*release)(struct mmn_range_subscription *sub);
 };
 
+/*
+ * Signals need not be blocked around the callbacks, which saves two system calls
+ * of each change that calls no others.  A handler that makes a change may then
+ * call the subscription again in the middle of its own callback, in the same
+ * thread.  For callbacks that take no lock, or only where no handler of the
+ * program makes changes, or that block signals themselves while they hold it.
+ */
+#define MMN_RANGE_INTERRUPTIBLE (1u << 0)
+
 /**
  * struct mmn_range_config - how to set up a range subscription
  * @size: sizeof(struct mmn_range_config)
- * @flags: 0
+ * @flags: MMN_RANGE_INTERRUPTIBLE or 0
  * @ops: @invalidate, or both of @invalidate_start and @invalidate_finish
  * @lock: the driver's lock
  * @owner: changes with the same non-NULL owner are left out altogether: no
@@ -513,7 +525,9 @@ int mmn_range_subscription_init(struct mmn_range_subscription *sub,
  * Ordering: full with respect to changes: each change either is seen as open
  * or calls back.
  * Return: 0; -EINVAL (last < start, not initialised, state released);
- * -EEXIST (already inserted, here or elsewhere); -ESTALE (in a fork child).
+ * -EEXIST (already inserted, here or elsewhere); -ESTALE (in a fork child);
+ * -EDEADLK (in a callback of a change that a signal handler makes after it has
+ * interrupted another one of its thread inside the library: try again later).
  * After a failure @sub is as before and remove is a harmless error.
  */
 MMN_PUBLIC
@@ -545,7 +559,8 @@ int mmn_range_subscription_remove(struct mmn_range_subscription *sub);
  *
  * Returns at once.  No callback of @sub starts after this returns; when none
  * runs any more ops->release(@sub) is called, exactly once, by whichever thread
- * is last, perhaps by this call itself.
+ * is last, perhaps by this call itself.  Where insert would say -EDEADLK it takes
+ * effect when the handler has returned.
  *
  * Context: any but signal handlers; also callbacks, of @sub and of others.
  * Return: 0; -ENOENT (not inserted); -EINVAL (no release op).

@@ -81,12 +81,13 @@ int mmn_range_subscription_init(struct mmn_range_subscription *public_sub,
 	ret = read_config(&config, public_config);
 	if (ret)
 		return ret;
-	if (config.flags || !ops_are_valid(config.ops) ||
-	    !lock_is_valid(&config.lock))
+	if ((config.flags & ~MMN_RANGE_INTERRUPTIBLE) ||
+	    !ops_are_valid(config.ops) || !lock_is_valid(&config.lock))
 		return -EINVAL;
 	memset(sub, 0, sizeof(*sub));
 	sub->ops = config.ops;
 	sub->lock = config.lock;
+	sub->lock.reserved = config.flags;
 	sub->owner = config.owner;
 	sub->generation = mmn_process_generation();
 	sub->status = SUB_IDLE;
@@ -655,10 +656,8 @@ static void stop_calling(struct walk *walk, struct range_sub *sub)
 	 * pair(range_calling): release, with the acquire in
 	 * state_count_calls().  Without it the object is given back while what
 	 * the callback did is still on the way.
-	 * pair(range_counted): acquire, with the release in
-	 * state_count_calls().  Without it we take off what is not put on yet.
 	 */
-	if (mmn_xchg_acq_rel(&walk->change->calling, 0) & CALLING_COUNTED)
+	if (mmn_xchg_release(&walk->change->calling, 0) & CALLING_COUNTED)
 		call_ends(walk, sub);
 }
 
@@ -692,12 +691,12 @@ static bool call_op(struct walk *walk, struct range_sub *sub,
 
 /*
  * A handler that interrupts the callback must not find the driver's lock taken
- * by its own thread.  Who says that there is none does not pay for it.
+ * by its own thread.  Who says that it does no harm does not pay for it.
  */
 static void enter_callback(struct walk *walk, struct range_sub *sub,
 			   struct mmn_callback_frame *frame)
 {
-	if (sub->lock.kind != MMN_DRIVER_LOCK_NONE)
+	if (!range_is_interruptible(sub))
 		visit_block(walk->visit);
 	mmn_context_enter_any_callback(frame, sub, walk->blockable,
 				       !mmn_signals_are_held());

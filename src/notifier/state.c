@@ -97,14 +97,13 @@ void state_count_calls(struct mmn_state *state, struct range_sub *sub)
 		 */
 		if (mmn_load_acquire(calling) != word)
 			continue;
-		/* relaxed: before the exchange that tells of it */
+		/* relaxed: see below */
 		mmn_fetch_add_relaxed(&sub->running, RUNNING_ONE);
 		/*
-		 * pair(range_counted): release, with the acquire in
-		 * stop_calling().  Without it the caller takes off what has not
-		 * been put on.
+		 * relaxed: who takes it off before it is put on leaves the sum
+		 * as it must be, and nobody acts on it before we look
 		 */
-		if (mmn_cmpxchg_release(calling, &word, word | CALLING_COUNTED))
+		if (mmn_cmpxchg_relaxed(calling, &word, word | CALLING_COUNTED))
 			continue;
 		/* relaxed: our own, nobody has seen it */
 		mmn_fetch_sub_relaxed(&sub->running, RUNNING_ONE);

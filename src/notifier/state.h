@@ -171,7 +171,7 @@ struct range_sub {
 	uint32_t open;
 	/* const while inserted: of the process, see base/process.h */
 	uint32_t generation;
-	/* const after init */
+	/* const after init; lock.reserved holds the flags of the config */
 	const struct mmn_range_ops *ops;
 	struct mmn_driver_lock lock;
 	const void *owner;
@@ -204,6 +204,11 @@ range_of(const struct mmn_range_subscription *sub)
 static inline struct mmn_range_subscription *public_range(struct range_sub *sub)
 {
 	return (struct mmn_range_subscription *)sub;
+}
+
+static inline bool range_is_interruptible(const struct range_sub *sub)
+{
+	return sub->lock.reserved & MMN_RANGE_INTERRUPTIBLE;
 }
 
 static inline struct range_sub *range_of_node(struct itree_node *node)

@@ -59,7 +59,7 @@ TEST(init_refuses_unknown_flags)
 {
 	struct mmn_range_config config = {
 		.size = sizeof(config),
-		.flags = 1,
+		.flags = 2,
 		.ops = &ops,
 	};
 	struct mmn_range_subscription sub;
