@@ -21,7 +21,9 @@
 #define MMN_END_DECLS
 #endif
 
+#ifndef MMN_PUBLIC
 #define MMN_PUBLIC __attribute__((visibility("default")))
+#endif
 #define MMN_MUST_CHECK __attribute__((warn_unused_result))
 
 #define MMN_VERSION_MAJOR 0

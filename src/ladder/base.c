@@ -341,6 +341,26 @@ void mmn_callback_free(void *p)
 }
 
 /* ------------------------------------------------------------------ */
+/* The process: there is one, and it does not fork                    */
+/* ------------------------------------------------------------------ */
+
+extern uint32_t *mmn_process_word;
+uint32_t mmn_process_adopt(void);
+
+static uint32_t process_generation = 1;
+uint32_t *mmn_process_word = &process_generation;
+
+uint32_t mmn_process_adopt(void)
+{
+	return process_generation;
+}
+
+bool base_is_constant(uint64_t address)
+{
+	return address == (uintptr_t)&process_generation;
+}
+
+/* ------------------------------------------------------------------ */
 /* What the library's self-checks find                                */
 /* ------------------------------------------------------------------ */
 

@@ -146,6 +146,8 @@ void *memory_alloc(uint64_t size, uint64_t align);
 void memory_free(void *block);
 /* Report an access to memory that is not there. */
 void memory_check(uint64_t address, uint64_t size, bool write);
+/* What it is when it has no name. */
+void memory_describe(uint64_t address, char *buffer, size_t size);
 /* Is it the calling thread's alone, by its address? */
 bool memory_is_private(uint64_t address);
 /* Remember what is there before the program writes. */
@@ -175,7 +177,12 @@ const char *name_of(uint64_t address, const struct access_site *site,
 		    char *buffer, size_t size);
 void names_reset(void);
 
-/* ---- weaken ---- */
+/* ---- base.c ---- */
+
+/* A word that is never written, and whose reads are no events. */
+bool base_is_constant(uint64_t address);
+
+/* ---- pairs.c ---- */
 uint8_t weakened_order(const struct access_site *site, uint8_t order);
 
 #endif

@@ -502,6 +502,12 @@ struct psc {
 	struct rows hb, other, scb, eco, via, psc;
 	uint64_t sc[WORDS], fences[WORDS];
 	unsigned int words;
+	/* the events of each thread in sequence, and each with all behind it */
+	uint16_t by_thread[LADDER_MAX_THREADS][MAX_EVENTS];
+	uint16_t nr[LADDER_MAX_THREADS];
+	struct rows from;
+	/* the accesses of each location */
+	uint64_t same[MAX_LOCATIONS][WORDS];
 };
 
 static bool is_access(const struct event *e)
@@ -509,35 +515,85 @@ static bool is_access(const struct event *e)
 	return e->kind == EVENT_READ || e->kind == EVENT_WRITE;
 }
 
-static bool is_same_location(const struct event *a, const struct event *b)
+/* What happens-before reaches of a thread are all its events from one on. */
+static void psc_index(const struct graph *graph, struct psc *p)
 {
-	return is_access(a) && is_access(b) && a->loc == b->loc;
+	uint16_t i;
+	int t;
+
+	memset(p->nr, 0, sizeof(p->nr));
+	for (i = 0; i < graph->nr_locations; i++)
+		memset(p->same[i], 0, p->words * sizeof(uint64_t));
+	for (i = 0; i < graph->nr_events; i++) {
+		const struct event *e = &graph->events[i];
+
+		p->by_thread[e->thread][p->nr[e->thread]++] = i;
+		if (is_access(e))
+			set_bit(p->same[e->loc], i);
+		if (e->order != ORDER_SEQ_CST)
+			continue;
+		set_bit(p->sc, i);
+		if (e->kind == EVENT_FENCE)
+			set_bit(p->fences, i);
+	}
+	for (t = 0; t < LADDER_MAX_THREADS; t++) {
+		i = p->nr[t];
+		while (i-- > 0) {
+			uint64_t *row = p->from.row[p->by_thread[t][i]];
+
+			if (i + 1 < p->nr[t])
+				join_row(row,
+					 p->from.row[p->by_thread[t][i + 1]],
+					 p->words);
+			set_bit(row, p->by_thread[t][i]);
+		}
+	}
+}
+
+/* The first event of a thread that the event happens before. */
+static uint16_t first_after(const struct graph *graph, const struct psc *p,
+			    const struct event *e, int thread)
+{
+	uint16_t low = 0, high = p->nr[thread];
+
+	if (thread == e->thread)
+		low = e->index;
+	while (low < high) {
+		uint16_t middle = (low + high) / 2;
+		uint16_t id = p->by_thread[thread][middle];
+
+		if (event_in(e, &graph->events[id].hb))
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return low < p->nr[thread] ? p->by_thread[thread][low] : NO_EVENT;
 }
 
 static void psc_relations(const struct graph *graph, struct psc *p)
 {
+	unsigned int w;
 	uint16_t i, j;
+	int t;
 
 	for (i = 0; i < graph->nr_events; i++) {
-		const struct event *a = &graph->events[i];
+		const struct event *e = &graph->events[i];
 
-		for (j = 0; j < graph->nr_events; j++) {
-			const struct event *b = &graph->events[j];
-			bool same = is_same_location(a, b);
-			bool po = a->thread == b->thread && a->index < b->index;
-
-			if (i == j || !event_in(a, &b->hb))
+		for (t = 0; t < LADDER_MAX_THREADS; t++) {
+			j = first_after(graph, p, e, t);
+			if (j == NO_EVENT)
 				continue;
-			set_bit(p->hb.row[i], j);
-			if (po && !same)
-				set_bit(p->other.row[i], j);
-			if (po || same)
-				set_bit(p->scb.row[i], j);
+			join_row(p->hb.row[i], p->from.row[j], p->words);
+			if (t != e->thread)
+				continue;
+			join_row(p->other.row[i], p->from.row[j], p->words);
+			join_row(p->scb.row[i], p->from.row[j], p->words);
 		}
-		if (a->order == ORDER_SEQ_CST) {
-			set_bit(p->sc, i);
-			if (a->kind == EVENT_FENCE)
-				set_bit(p->fences, i);
+		for (w = 0; is_access(e) && w < p->words; w++) {
+			uint64_t same = p->same[e->loc][w];
+
+			p->other.row[i][w] &= ~same;
+			p->scb.row[i][w] |= p->hb.row[i][w] & same;
 		}
 	}
 }
@@ -555,10 +611,11 @@ static void psc_communication(const struct graph *graph, struct psc *p)
 			continue;
 		rank = a->kind == EVENT_WRITE ? a->mo
 					      : graph_rank(graph, a->rf);
-		for (j = 0; j < graph->nr_events; j++) {
+		for_each_bit(j, p->same[a->loc], p->words)
+		{
 			const struct event *b = &graph->events[j];
 
-			if (i == j || !is_same_location(a, b))
+			if (i == j)
 				continue;
 			if (b->kind == EVENT_WRITE && b->mo > rank) {
 				set_bit(p->scb.row[i], j);
@@ -632,6 +689,8 @@ static bool is_psc_acyclic(const struct graph *graph)
 	clear_rows(graph, &p.eco);
 	clear_rows(graph, &p.via);
 	clear_rows(graph, &p.psc);
+	clear_rows(graph, &p.from);
+	psc_index(graph, &p);
 	psc_relations(graph, &p);
 	psc_communication(graph, &p);
 	psc_finish_scb(graph, &p);

@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <link.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -285,21 +286,43 @@ static struct block *find_block(uint64_t address)
 
 void memory_check(uint64_t address, uint64_t size, bool write)
 {
-	const char *what = write ? "written" : "read";
 	const struct block *block;
 	char name[64];
+	bool inside;
 
 	if (!is_heap(address))
 		return;
 	block = find_block(address);
+	inside = block && address + size <= block->start + block->size;
+	if (inside && !block->freed)
+		return;
 	name_of(address, NULL, name, sizeof(name));
-	if (!block || address + size > block->start + block->size)
-		engine_fail(LADDER_USE_AFTER_FREE,
-			    "%s is %s outside of what was allocated", name,
-			    what);
-	else if (block->freed)
-		engine_fail(LADDER_USE_AFTER_FREE,
-			    "%s is %s after it was freed", name, what);
+	engine_fail(LADDER_USE_AFTER_FREE, "%s is %s %s", name,
+		    write ? "written" : "read",
+		    inside ? "after it was freed"
+			   : "outside of what was allocated");
+}
+
+void memory_describe(uint64_t address, char *buffer, size_t size)
+{
+	const struct block *block =
+		is_heap(address) ? find_block(address) : NULL;
+	uint64_t offset;
+
+	if (is_stack(address)) {
+		offset = address - (uintptr_t)memory.stacks;
+		snprintf(buffer, size, "a local variable of CPU%u",
+			 (unsigned int)(offset / STACK_SIZE));
+		return;
+	}
+	if (!block) {
+		snprintf(buffer, size, "the word at 0x%llx",
+			 (unsigned long long)address);
+		return;
+	}
+	snprintf(buffer, size, "byte %u of an object of %u",
+		 (unsigned int)(address - block->start),
+		 (unsigned int)block->size);
 }
 
 void memory_free(void *pointer)

@@ -21,6 +21,13 @@
 #undef MMN_SELFCHECK
 #define MMN_SELFCHECK 0
 
+/* Nobody traces, and nothing is injected. */
+#undef MMN_HAVE_SDT
+#define MMN_HAVE_SDT 0
+#define MMN_BASE_INJECT_H
+#define MMN_INJECT(point) 0
+#define MMN_INJECT_PAUSE() ((void)0)
+
 #define MMN_ATOMIC_SITE(name, p)                                 \
 	__extension__({                                          \
 		static const struct access_site site_ = {        \
@@ -29,7 +36,8 @@
 		ladder_at(&site_);                               \
 	})
 
-/* A program's own names are not to be seen by the library beside it. */
+/* The library beside it has the same names, and keeps to its own. */
+#define MMN_PUBLIC __attribute__((visibility("hidden")))
 #pragma GCC visibility push(hidden)
 
 int ladder_mutex_init(pthread_mutex_t *m, const pthread_mutexattr_t *unused);

@@ -68,8 +68,7 @@ const char *name_of(uint64_t address, const struct access_site *site,
 		while (end && buffer[end - 1] == ')' && !strchr(buffer, '('))
 			buffer[--end] = 0;
 	} else {
-		snprintf(buffer, size, "the word at 0x%llx",
-			 (unsigned long long)address);
+		memory_describe(address, buffer, size);
 	}
 	return buffer;
 }

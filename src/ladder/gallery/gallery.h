@@ -10,4 +10,9 @@ extern const struct ladder_scenario bool_counter;
 extern const struct ladder_scenario bool_counter_stale;
 extern const struct ladder_scenario bool_reader;
 
+/* notifier.c */
+extern const struct ladder_scenario notifier_fault;
+extern const struct ladder_scenario notifier_insert;
+extern const struct ladder_scenario notifier_remove;
+
 #endif
