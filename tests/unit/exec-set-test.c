@@ -150,6 +150,7 @@ TEST(an_unknown_flag_is_reported)
 
 	expect("unknown flag");
 	begin(&exec, 1u << 20);
+	t_eq(exec.flags, 0);
 	mmn_exec_fini(&exec);
 }
 
