@@ -569,6 +569,100 @@ MMN_PUBLIC
 int mmn_range_subscription_remove_deferred(struct mmn_range_subscription *sub);
 
 /**
+ * mmn_range_subscription_resize - let a subscription cover another range
+ * @sub: an inserted subscription
+ * @start: first byte of the new range
+ * @last: its last byte, inclusive
+ *
+ * One step: the bytes that both ranges have in common are subscribed to at every
+ * moment.  Takes effect at once, also while changes are open:
+ *
+ *   - readers that began before start over, whatever range they read;
+ *   - readers that begin afterwards wait for the open changes over the new range
+ *     and for no others;
+ *   - changes that start afterwards call back if they overlap the new range;
+ *   - a change that is under way and overlaps the old range still calls back, if
+ *     it overlaps the new one as well.  It may call @sub, and others that have moved,
+ *     again; all calls come before its end.
+ *
+ * What is mirrored outside of the new range is the driver's to tear down.  Lock
+ * the driver's lock, tear down, resize, unlock: then no reader installs there in
+ * between, and no callback is missed.  Two resizes of the same subscription at
+ * the same time take effect one after the other.
+ *
+ * Context: as mmn_range_subscription_insert(), also in callbacks, of @sub and of
+ * others, and with the driver's lock held.  Somebody holds a reference to the
+ * state, or knows that nobody removes @sub meanwhile.
+ * Ordering: full with respect to changes, as insert.
+ * Return: 0; -EINVAL (last < start); -ENOENT (not inserted, or being
+ * removed); -EDEADLK (in a signal handler that has interrupted the library);
+ * -ESTALE (in a fork child).  After a failure nothing has changed.
+ */
+MMN_PUBLIC
+MMN_MUST_CHECK int
+mmn_range_subscription_resize(struct mmn_range_subscription *sub,
+			      uintptr_t start, uintptr_t last);
+
+/* What an edit does. */
+#define MMN_RANGE_INSERT 0u
+#define MMN_RANGE_REMOVE 1u
+#define MMN_RANGE_REMOVE_DEFERRED 2u
+#define MMN_RANGE_RESIZE 3u
+
+/**
+ * struct mmn_range_edit - one part of mmn_range_subscription_edit()
+ * @op: MMN_RANGE_*
+ * @flags: 0
+ * @sub: the subscription, in no other edit of the same call
+ * @start: first byte of the new range, for MMN_RANGE_INSERT and _RESIZE
+ * @last: its last byte, inclusive
+ */
+struct mmn_range_edit {
+	uint32_t op;
+	uint32_t flags;
+	struct mmn_range_subscription *sub;
+	uintptr_t start;
+	uintptr_t last;
+};
+
+/**
+ * mmn_range_subscription_edit - several inserts, removes and resizes in one step
+ * @state: the address space, of all of them
+ * @edits: what to do; the order does not matter
+ * @nr: how many; 0 is allowed
+ *
+ * All of it takes effect at one moment, or nothing does.  An address that is
+ * subscribed to before and after is subscribed to at every moment in between:
+ * this is how to punch a hole (resize, insert), to split, to merge, and to
+ * replace one subscription by others.
+ *
+ * An inserted range takes over from the removed and resized ones whose old range
+ * it overlaps: changes under way that would have called those call it as well.
+ * So what was mirrored under the old subscription may be handed over to the new
+ * one: under the driver's lock, around this call.  For the rest each part is as
+ * the call of its own.
+ *
+ * MMN_RANGE_REMOVE waits, after the step, until no callback of its subscription
+ * runs any more: hold no lock then that the callback takes.  MMN_RANGE_REMOVE_
+ * DEFERRED may call the release op: hold no lock that it takes.
+ *
+ * Context: as mmn_range_subscription_insert(); in callbacks without
+ * MMN_RANGE_REMOVE.  The caller has a reference to @state.
+ * Ordering: full with respect to changes, as insert.
+ * Return: 0; -EINVAL (last < start, no subscription or one that is not
+ * initialised, unknown op or flags, one subscription twice, insert into a state that was
+ * released, deferred removal without a release op); -EEXIST (insert: already
+ * inserted); -ENOENT (remove or resize: not inserted, or not in @state);
+ * -EDEADLK (MMN_RANGE_REMOVE in a callback, reported in debug builds; or in a
+ * signal handler that has interrupted the library);
+ * -ESTALE (in a fork child).  After a failure nothing has changed.
+ */
+MMN_PUBLIC
+MMN_MUST_CHECK int
+mmn_range_subscription_edit(struct mmn_state *state,
+			    const struct mmn_range_edit *edits, size_t nr);
+
+/**
  * mmn_range_subscription_start - first byte of the subscribed range
  * mmn_range_subscription_last - last byte, inclusive
  * @sub: an inserted subscription

@@ -10,6 +10,7 @@
 
 #include "base/inject.h"
 #include "base/probe.h"
+#include "base/syscall.h"
 #include "base/time.h"
 #include "base/wait.h"
 
@@ -108,6 +109,13 @@ static void link_range(struct mmn_state *state, struct range_sub *sub)
 	state_filter_add(state, sub->node.start, sub->node.last,
 			 &sub->node.mark);
 	state_adopt_slots(state, sub->node.start, sub->node.last);
+	range_link(state, sub);
+	sub->since = sub->node.birth;
+	state_filter_tend(state);
+}
+
+void range_link(struct mmn_state *state, struct range_sub *sub)
+{
 	sub->node.birth = new_id(state);
 	itree_insert(&state->tree, &sub->node);
 	/*
@@ -116,7 +124,43 @@ static void link_range(struct mmn_state *state, struct range_sub *sub)
 	 */
 	mmn_store_relaxed(&sub->open, OPEN_ONE * state_count_open(state, sub));
 	mmn_store_relaxed(&sub->seq, sub->node.birth);
-	state_filter_tend(state);
+}
+
+/*
+ * Readers are there.  One that gets the new sequence sees the new count, or a
+ * later one; one that got the old sequence starts over, whatever it saw.
+ *
+ * The changes that are open and overlap are counted from here on.  So when such
+ * a change calls back, no reader has begun that it has to turn away, and its
+ * number is not needed: it must not come back, either, after readers have begun
+ * with it while the subscription was elsewhere; see mmn_range_set_seq().
+ */
+void range_move(struct mmn_state *state, struct range_sub *sub, uintptr_t start,
+		uintptr_t last, uint32_t mark)
+{
+	uint32_t open;
+
+	itree_remove(&state->tree, &sub->node);
+	filter_remove(&state->filter, sub->node.start, sub->node.last,
+		      sub->node.mark);
+	sub->node.start = start;
+	sub->node.last = last;
+	sub->node.mark = mark;
+	/* relaxed: see mmn_range_set_seq() */
+	mmn_store_relaxed(&sub->node.birth, new_id(state));
+	itree_insert(&state->tree, &sub->node);
+	/* relaxed: the sequence is stored after it */
+	open = mmn_xchg_relaxed(&sub->open,
+				OPEN_ONE * state_count_open(state, sub));
+	/*
+	 * pair(range_seq): release, with the acquire in read_begin().  Without
+	 * it a reader gets this sequence together with the old count, and reads
+	 * in the middle of a change.
+	 */
+	mmn_store_release(&sub->seq, sub->node.birth);
+	if (open & OPEN_WAITER)
+		mmn_wake(&sub->open, INT32_MAX);
+	MMN_PROBE(range_resize, sub, start, last, sub->node.birth);
 }
 
 static int insert_locked(struct mmn_state *state, struct range_sub *sub,
@@ -154,8 +198,7 @@ int mmn_range_subscription_insert(struct mmn_range_subscription *public_sub,
 	 * in its next life.
 	 */
 	if (!mmn_cmpxchg_acquire(&sub->status, &status, SUB_BUSY))
-		return status >= SUB_BUSY && status <= SUB_DEFERRED ? -EEXIST
-								    : -EINVAL;
+		return range_status_is_taken(status) ? -EEXIST : -EINVAL;
 	state_lock(state, &saved);
 	ret = insert_locked(state, sub, start, last);
 	/*
@@ -177,13 +220,22 @@ int mmn_range_subscription_insert(struct mmn_range_subscription *public_sub,
  */
 static bool claim_removal(struct range_sub *sub, uint32_t status)
 {
-	uint32_t inserted = SUB_INSERTED;
+	uint32_t inserted;
 
-	/*
-	 * pair(range_status): acquire, with the release in
-	 * mmn_range_subscription_insert().  Without it sub->state is not there.
-	 */
-	return mmn_cmpxchg_acquire(&sub->status, &inserted, status);
+	do {
+		inserted = SUB_INSERTED;
+		/*
+		 * pair(range_status): acquire, with the release in
+		 * mmn_range_subscription_insert().  Without it sub->state is
+		 * not there.
+		 */
+		if (mmn_cmpxchg_acquire(&sub->status, &inserted, status))
+			return true;
+		/* An edit holds S; it may still come to nothing. */
+		if (inserted == SUB_EDITED)
+			mmn_syscall0(__NR_sched_yield);
+	} while (inserted == SUB_EDITED);
+	return false;
 }
 
 /* Nobody sleeps on a subscription that is gone; S held. */
@@ -206,14 +258,29 @@ static void dismiss_readers(struct range_sub *sub)
 	mmn_wake(&sub->open, INT32_MAX);
 }
 
-static void unlink_range(struct mmn_state *state, struct range_sub *sub)
+void range_unlink(struct mmn_state *state, struct range_sub *sub,
+		  uint32_t running)
 {
 	itree_remove(&state->tree, &sub->node);
-	state_filter_remove(state, sub->node.start, sub->node.last,
-			    sub->node.mark);
-	state_filter_tend(state);
+	filter_remove(&state->filter, sub->node.start, sub->node.last,
+		      sub->node.mark);
 	dismiss_readers(sub);
 	MMN_PROBE(range_remove, sub, sub->node.start, sub->node.last);
+	/* relaxed: the exchanges on it stand in one order */
+	mmn_fetch_add_relaxed(&sub->running, running);
+	state_count_calls(state, sub);
+}
+
+static void unlink_range(struct mmn_state *state, struct range_sub *sub,
+			 uint32_t running)
+{
+	struct mmn_sigmask saved;
+
+	state_lock(state, &saved);
+	range_unlink(state, sub, running);
+	state_update_hull(state);
+	state_filter_tend(state);
+	state_unlock(state, &saved);
 }
 
 /* The object is its owner's again.  Nothing of it may be touched afterwards. */
@@ -242,10 +309,18 @@ static void wait_idle(struct range_sub *sub)
 	mmn_store_relaxed(&sub->running, 0);
 }
 
+void range_await(struct range_sub *sub)
+{
+	struct mmn_state *state = sub->state;
+
+	wait_idle(sub);
+	give_back(sub);
+	mmn_state_put(state);
+}
+
 int mmn_range_subscription_remove(struct mmn_range_subscription *public_sub)
 {
 	struct range_sub *sub = range_of(public_sub);
-	struct mmn_sigmask saved;
 	struct mmn_state *state;
 
 	if (!sub)
@@ -263,15 +338,8 @@ int mmn_range_subscription_remove(struct mmn_range_subscription *public_sub)
 		give_back(sub);
 		return 0;
 	}
-	state_lock(state, &saved);
-	unlink_range(state, sub);
-	/* relaxed: the exchanges on it stand in one order */
-	mmn_fetch_add_relaxed(&sub->running, RUNNING_LEAVING);
-	state_count_calls(state, sub);
-	state_unlock(state, &saved);
-	wait_idle(sub);
-	give_back(sub);
-	mmn_state_put(state);
+	unlink_range(state, sub, RUNNING_LEAVING);
+	range_await(sub);
 	return 0;
 }
 
@@ -299,20 +367,18 @@ static uint32_t drop_running(struct range_sub *sub)
 	return mmn_fetch_sub_acq_rel(&sub->running, RUNNING_ONE);
 }
 
+/* One is for ourselves, until all callbacks are counted. */
+void range_let_go(struct range_sub *sub)
+{
+	if (drop_running(sub) == (RUNNING_DEFERRED | RUNNING_ONE))
+		release_range(sub);
+}
+
 /* Status is taken, S is not. */
 static void leave_deferred(struct range_sub *sub)
 {
-	struct mmn_state *state = sub->state;
-	struct mmn_sigmask saved;
-
-	state_lock(state, &saved);
-	unlink_range(state, sub);
-	/* relaxed: as in remove; one for ourselves, until all are counted */
-	mmn_fetch_add_relaxed(&sub->running, RUNNING_DEFERRED + RUNNING_ONE);
-	state_count_calls(state, sub);
-	state_unlock(state, &saved);
-	if (drop_running(sub) == (RUNNING_DEFERRED | RUNNING_ONE))
-		release_range(sub);
+	unlink_range(sub->state, sub, RUNNING_DEFERRED + RUNNING_ONE);
+	range_let_go(sub);
 }
 
 /*
@@ -563,6 +629,13 @@ void mmn_range_set_seq(struct mmn_range_subscription *public_sub,
 	if (MMN_INJECT(MMN_INJECT_SEQ_SKIP))
 		return;
 	/*
+	 * It has moved since the change began, see range_move().
+	 * relaxed: a move that makes this change call once more is seen through
+	 * S; with any other it does not matter which number is there
+	 */
+	if (id_before(cur_seq, mmn_load_relaxed(&sub->node.birth)))
+		return;
+	/*
 	 * A subscription that was removed meanwhile keeps its 0.
 	 *
 	 * pair(range_seq): release, with the acquire in read_begin().  Without
@@ -604,29 +677,46 @@ void range_uncount(struct range_sub *sub)
  * the walk on its way is the key of the last subscription, not the node: that
  * may be gone by then.  What keeps the subscription is that change->calling names
  * it.  Subscriptions that come after the change got its id are not called, so
- * the last one is known as such before it is called.
+ * the last one is known as such before it is called, unless a writer comes.
+ *
+ * Subscriptions that were there and have moved since (R4) are called where the
+ * walk comes to them, and once more from the beginning when one may have moved
+ * past it.
  */
 struct walk {
 	struct visit *visit;
 	struct mmn_invalidate_desc *desc;
 	struct change *change;
 	struct itree_iter *iter;
+	/* the key of the last one called, in this round */
+	uintptr_t at_start;
+	uint64_t at_birth;
 	bool blockable;
 	struct mmn_range_finish *first;
 	struct mmn_range_finish **end;
 };
 
+/* Was it there when the change came; in the second round: and has moved? */
+static bool is_to_be_told(const struct range_sub *sub,
+			  const struct change *change)
+{
+	if (!change->id)
+		return true;
+	return id_before(sub->since, change->id) &&
+	       (!(change->again & AGAIN_ROUND) ||
+		id_before(change->id, sub->node.birth));
+}
+
 struct itree_node *ranges_next(struct itree_iter *iter,
 			       struct mmn_invalidate_desc *desc)
 {
-	uint64_t id = change_of(desc)->id;
+	const struct change *change = change_of(desc);
 	struct itree_node *node;
 
 	while ((node = itree_iter_next(iter))) {
 		struct range_sub *sub = range_of_node(node);
 
-		if (range_cares(sub, desc) &&
-		    (!id || id_before(node->birth, id)))
+		if (range_cares(sub, desc) && is_to_be_told(sub, change))
 			break;
 	}
 	return node;
@@ -737,18 +827,23 @@ static bool call_range(struct walk *walk, struct range_sub *sub)
 	return true;
 }
 
-/* Readers of it wait from here on; inside S. */
+/* Readers of it wait from here on, if they do not already; inside S. */
 static void begin_calling(struct walk *walk, struct range_sub *sub)
 {
 	struct change *change = walk->change;
 
-	change->cursor_start = sub->node.start;
-	change->cursor_birth = sub->node.birth;
+	walk->at_start = sub->node.start;
+	walk->at_birth = sub->node.birth;
+	if (!(change->again & AGAIN_ROUND)) {
+		change->cursor_start = sub->node.start;
+		change->cursor_birth = sub->node.birth;
+	}
 	/*
 	 * relaxed: a reader that must see it has read the sequence that the
 	 * callback stores later; see mmn_range_set_seq()
 	 */
-	mmn_fetch_add_relaxed(&sub->open, OPEN_ONE);
+	if (id_before(sub->node.birth, change->id))
+		mmn_fetch_add_relaxed(&sub->open, OPEN_ONE);
 	/* relaxed: S orders it with the removers */
 	mmn_store_relaxed(&change->calling, (uintptr_t)sub);
 }
@@ -762,35 +857,54 @@ static void note_only(struct walk *walk, struct itree_node *node)
 		slot->only = range_of_node(node);
 }
 
+/* The first one of another round; inside S. */
+static struct itree_node *next_round(struct walk *walk)
+{
+	struct change *change = walk->change;
+
+	if (!(change->again & AGAIN_WANTED))
+		return NULL;
+	change->again = AGAIN_ROUND;
+	itree_iter_init(walk->iter, &walk->visit->state->tree,
+			walk->desc->start, walk->desc->last);
+	return ranges_next(walk->iter, walk->desc);
+}
+
 /* First pass over all; inside on entry, not on return. */
 static bool walk_starts(struct walk *walk, struct itree_node *node)
 {
 	struct mmn_state *state = walk->visit->state;
 	struct itree_node *first = node;
 	struct itree_node *next;
-	bool accepted;
+	bool accepted, is_last;
 
 	for (;;) {
 		struct range_sub *sub = range_of_node(node);
 		uint64_t version = state_version(state);
 
 		next = ranges_next(walk->iter, walk->desc);
+		is_last = !next && !(walk->change->again & AGAIN_WANTED);
 		if (!next && node == first)
 			note_only(walk, node);
 		begin_calling(walk, sub);
 		visit_leave(walk->visit);
 		accepted = call_range(walk, sub);
-		if (!next || !accepted) {
+		/*
+		 * Who handed this one over did it under the driver's lock,
+		 * before the callback had it: then we see the version.
+		 */
+		if (!accepted || (is_last && state_version(state) == version)) {
 			stop_calling(walk, sub);
 			return accepted;
 		}
 		stop_calling_inside(walk, sub);
 		if (state_version(state) != version) {
 			itree_iter_seek(walk->iter, &state->tree,
-					walk->change->cursor_start,
-					walk->change->cursor_birth);
+					walk->at_start, walk->at_birth);
 			next = ranges_next(walk->iter, walk->desc);
 		}
+		if (!next)
+			next = next_round(walk);
 		if (!next) {
 			visit_leave(walk->visit);
 			return true;

@@ -33,14 +33,7 @@ static bool hull_is_right(struct mmn_state *state)
 /* Counted changes                                                    */
 /* ------------------------------------------------------------------ */
 
-/* All counted changes, first those in slots; S held. */
-struct counted {
-	struct mmn_state *state;
-	uint32_t i;
-	struct list_head *link;
-};
-
-static struct mmn_invalidate_desc *counted_next(struct counted *at)
+struct mmn_invalidate_desc *counted_next(struct counted *at)
 {
 	while (at->i < NR_SLOTS) {
 		/* relaxed: S orders it when it is a counted one */
@@ -134,6 +127,7 @@ static bool counts_are_right(struct mmn_state *state)
 		/* relaxed: the count moves inside S only */
 		if (mmn_load_relaxed(&sub->open) / OPEN_ONE !=
 			    state_count_open(state, sub) ||
+		    id_before(node->birth, sub->since) ||
 		    !filter_contains(&state->filter, node->start, node->last))
 			return false;
 	}
@@ -201,7 +195,7 @@ void state_unlock(struct mmn_state *state, const struct mmn_sigmask *saved)
 	mmn_signals_restore(saved);
 }
 
-static void update_hull(struct mmn_state *state)
+void state_update_hull(struct mmn_state *state)
 {
 	uintptr_t lo, hi;
 
@@ -224,7 +218,7 @@ void state_filter_remove(struct mmn_state *state, uintptr_t start,
 			 uintptr_t last, uint32_t mark)
 {
 	filter_remove(&state->filter, start, last, mark);
-	update_hull(state);
+	state_update_hull(state);
 }
 
 /*
@@ -294,6 +288,7 @@ static void mark_counted(struct slot *slot, struct mmn_invalidate_desc *desc)
 
 static void begin_counting(struct change *change, uint64_t id)
 {
+	change->again = 0;
 	change->cursor_start = 0;
 	change->cursor_birth = 0;
 	/* relaxed: nobody is called yet */

@@ -35,6 +35,11 @@
 /* change->calling: a remover has counted the callback in sub->running. */
 #define CALLING_COUNTED ((uintptr_t)1)
 
+/* change->again: somebody who was to be called has moved past the walk */
+#define AGAIN_WANTED 1u
+/* change->again: this is for them, the first round is over */
+#define AGAIN_ROUND 2u
+
 /*
  * struct change - the private part of struct mmn_invalidate_desc
  *
@@ -73,6 +78,8 @@ struct change {
 	uint16_t slot;
 	/* owner thread: classic subscriptions were told, and want the end */
 	bool classic_told;
+	/* S: AGAIN_* */
+	uint8_t again;
 };
 
 _Static_assert(sizeof(struct change) <=
@@ -145,6 +152,7 @@ struct slot {
 #define SUB_LEAVING UINT32_C(0x6d6e5304)  /* its remover waits */
 #define SUB_DEFERRED UINT32_C(0x6d6e5305) /* the last callback releases it */
 #define SUB_RELEASED UINT32_C(0x6d6e5306) /* mmn_state_release() has it */
+#define SUB_EDITED UINT32_C(0x6d6e5307)	  /* inserted; S is held for it */
 
 /* sub->open: the count in units of OPEN_ONE, and one bit. */
 #define OPEN_WAITER UINT32_C(1)
@@ -158,7 +166,8 @@ struct slot {
 /*
  * struct range_sub - struct mmn_range_subscription
  *
- * Life: IDLE -> BUSY -> INSERTED -> LEAVING or DEFERRED -> IDLE.
+ * Life: IDLE -> BUSY -> INSERTED -> LEAVING or DEFERRED -> IDLE; for short
+ * moments INSERTED -> EDITED and back, or on to LEAVING or DEFERRED.
  *
  * R1  in the tree: seq is odd; else it is 0.
  * R2  in the tree: open / OPEN_ONE is the number of counted changes for which
@@ -166,6 +175,9 @@ struct slot {
  * R3  While a callback of it is under way either the change says so in calling,
  *     or running counts it; a pending second pass is counted.  The object is not
  *     given back before neither is the case.
+ * R4  in the tree: since is not after the birth.  Changes with an id in between
+ *     call it back although it is counted by them from its birth on: it was there
+ *     before, or one that it took over from.
  */
 struct range_sub {
 	/* atomic: stored by the callback under the driver's lock. R1 */
@@ -192,6 +204,8 @@ struct range_sub {
 	uint32_t sleepers;
 	/* thread of visit->leaving */
 	struct range_sub *leaving_next;
+	/* S: changes with a smaller id are not told to it. R4 */
+	uint64_t since;
 };
 
 _Static_assert(sizeof(struct range_sub) ==
@@ -460,6 +474,7 @@ void state_filter_add(struct mmn_state *state, uintptr_t start, uintptr_t last,
 void state_filter_remove(struct mmn_state *state, uintptr_t start,
 			 uintptr_t last, uint32_t mark);
 void state_filter_tend(struct mmn_state *state);
+void state_update_hull(struct mmn_state *state);
 
 /*
  * Make every open change within [start, last] a registered one, so that it is
@@ -485,8 +500,7 @@ void change_tell_ranges(struct mmn_invalidate_desc *desc);
 
 /*
  * How many changes @sub has to begin with in sub->open, S held, its birth
- * given, its range in the filter, the slots adopted.  A subscription that moves
- * to another range takes a new birth: it is told of no change that is open.
+ * given, its range in the filter, the slots adopted.
  */
 uint32_t state_count_open(struct mmn_state *state, struct range_sub *sub);
 
@@ -495,6 +509,15 @@ uint32_t state_count_open(struct mmn_state *state, struct range_sub *sub);
  * on; S held, @sub not in the tree any more.
  */
 void state_count_calls(struct mmn_state *state, struct range_sub *sub);
+
+/* All counted changes, first those in slots; S held. */
+struct counted {
+	struct mmn_state *state;
+	uint32_t i;
+	struct list_head *link;
+};
+
+struct mmn_invalidate_desc *counted_next(struct counted *at);
 
 /* Is a change open and counted that is older than @birth?  S held. */
 bool state_has_change_before(struct mmn_state *state, uint64_t birth);
@@ -538,6 +561,28 @@ static inline bool change_counts(const struct change *change,
 	       !itree_is_above(&sub->node, change->cursor_start,
 			       change->cursor_birth);
 }
+
+/* The object is taken: inserted, or on its way in or out. */
+static inline bool range_status_is_taken(uint32_t status)
+{
+	return (status >= SUB_BUSY && status <= SUB_DEFERRED) ||
+	       status == SUB_EDITED;
+}
+
+/*
+ * What insert and remove consist of, for edits.  S is held.  Link and move take
+ * a birth; their range is in the filter and the slots are adopted.  The tree
+ * follows, the filter's hull does not.  @running is how the remover waits.
+ */
+void range_link(struct mmn_state *state, struct range_sub *sub);
+void range_move(struct mmn_state *state, struct range_sub *sub, uintptr_t start,
+		uintptr_t last, uint32_t mark);
+void range_unlink(struct mmn_state *state, struct range_sub *sub,
+		  uint32_t running);
+
+/* The rest of a removal with RUNNING_LEAVING, or of a deferred one; S dropped. */
+void range_await(struct range_sub *sub);
+void range_let_go(struct range_sub *sub);
 
 /* In a fork child that goes on by itself: forget what the parent waited for. */
 void classics_adopt(uint32_t generation);
