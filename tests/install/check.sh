@@ -33,6 +33,10 @@ consume c17-clang "${CLANG:-clang}" -std=c17 -pedantic
 consume cpp17 c++ -x c++ -std=c++17 -pedantic
 consume cpp20 c++ -x c++ -std=c++20 -pedantic
 
+# Plugins load it late: its thread-local storage must fit into what libc keeps
+# free for that.
+LD_LIBRARY_PATH=$lib python3 -c 'import ctypes; ctypes.CDLL("libmmn.so.0")'
+
 # Nothing but the interface is installed.
 find "$dest" -path '*/include/*' -name '*.h' | while read -r header; do
 	case $header in
