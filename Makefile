@@ -14,7 +14,7 @@ FIGURES ?= $(BENCH_BUILD)/figures
 
 TESTLOG = $(BUILD)/meson-logs/testlog.json
 
-.PHONY: all deps build run check bench bench-build figures install ordering \
+.PHONY: all deps build run check check-long bench bench-build figures install ordering \
 	abi clean help
 
 all: build
@@ -25,6 +25,7 @@ help:
 	@echo 'make run       mirror a live python3 program, and report'
 	@echo '               (PROGRAM="..." for another one, RUN_FLAGS="...")'
 	@echo 'make check     build and run all tests'
+	@echo 'make check-long  1e8 operations of the notifier leave nothing behind'
 	@echo 'make bench     print the benchmarks, each a ratio in one process, and'
 	@echo '               draw figures in FIGURES=$(FIGURES)/'
 	@echo 'make figures   draw those of doc/PERFORMANCE.md anew'
@@ -51,6 +52,10 @@ run: build
 check: deps build
 	@meson test -C $(BUILD) --no-rebuild --print-errorlogs; status=$$?; \
 	scripts/test-summary.py --list $(TESTLOG) && exit $$status
+
+check-long: build
+	T_OPERATIONS=100000000 $(BUILD)/tests/notifier-torture-test \
+		many_operations_leave_nothing_behind
 
 $(BENCH_BUILD)/build.ninja:
 	@scripts/deps.sh build

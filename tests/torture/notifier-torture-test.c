@@ -25,11 +25,13 @@
  *
  * T_TORTURE_SECONDS and T_TORTURE_SEED in the environment: longer, or again.
  * What has a count instead of a time runs to its end when the first is given.
+ * T_OPERATIONS: how many operations must leave nothing behind.
  */
 #include "t/tap.h"
 
 #include <pthread.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -779,6 +781,60 @@ TEST(refusals_leave_no_trace_however_many, .timeout = 24 * 3600)
 			pthread_mutex_unlock(&device->lock);
 	}
 	t_eq(refused, i / 2);
+	world_fini();
+}
+
+static unsigned long pages_mapped(void)
+{
+	unsigned long pages = 0;
+	FILE *file = fopen("/proc/self/statm", "r");
+
+	t_ne(file, NULL);
+	t_eq(fscanf(file, "%lu", &pages), 1);
+	fclose(file);
+	return pages;
+}
+
+/* Nobody else is there: insert, many changes of both kinds, remove. */
+static void many_operations(unsigned long nr)
+{
+	struct thread thread = { .random = 1 };
+	struct mmn_invalidate_desc desc[2];
+	struct device *device;
+	unsigned long i;
+
+	for (i = 0; i < nr; i += 8) {
+		device = &world.device[i / 8 % DEVICES];
+		take_out(device, &thread);
+		insert(device, &thread);
+		for (int n = 0; n < 2; n++) {
+			mmn_invalidate_desc_init(
+				&desc[n], world.state, MMN_EVENT_CLEAR,
+				(uintptr_t)device->first * PAGE,
+				(uintptr_t)device->first * PAGE + n);
+			t_err(mmn_invalidate_start(&desc[n]), 0);
+		}
+		for (int n = 0; n < 2; n++)
+			t_err(mmn_invalidate_end(&desc[n]), 0);
+		mmn_invalidate_desc_init(&desc[0], world.state, MMN_EVENT_CLEAR,
+					 (uintptr_t)PAGES * PAGE,
+					 (uintptr_t)PAGES * PAGE);
+		t_err(mmn_invalidate_start(&desc[0]), 0);
+		t_err(mmn_invalidate_end(&desc[0]), 0);
+	}
+}
+
+TEST(many_operations_leave_nothing_behind, .timeout = 24 * 3600)
+{
+	const char *given = getenv("T_OPERATIONS");
+	unsigned long nr = given ? strtoul(given, NULL, 0) : 40000;
+	unsigned long pages;
+
+	world_init(REAL);
+	many_operations(nr / 16);
+	pages = pages_mapped();
+	many_operations(nr);
+	t_le(pages_mapped(), pages);
 	world_fini();
 }
 

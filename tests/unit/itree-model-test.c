@@ -132,6 +132,36 @@ static void compare_searches(void)
 		       last, cursor.start, cursor.birth);
 }
 
+/* From @cursor on, or from the first; by steps and by searches. */
+static void compare_walks(const struct itree_node *cursor)
+{
+	uintptr_t start = random_start();
+	uintptr_t last = random_last(start);
+	struct itree_node *expected, *node;
+	struct itree_iter iter;
+
+	itree_iter_init(&iter, &model.tree, start, last);
+	if (cursor) {
+		itree_iter_seek(&iter, &model.tree, cursor->start,
+				cursor->birth);
+		expected = itree_next_overlap(&model.tree, cursor->start,
+					      cursor->birth, start, last);
+	} else {
+		expected = itree_first_overlap(&model.tree, start, last);
+	}
+	do {
+		node = itree_iter_next(&iter);
+		if (node != expected)
+			t_fail("walk over %#lx-%#lx", start, last);
+		if (expected)
+			expected =
+				itree_next_overlap(&model.tree, expected->start,
+						   expected->birth, start,
+						   last);
+	} while (node);
+	t_eq(itree_iter_next(&iter), NULL);
+}
+
 static void compare_hull(void)
 {
 	uintptr_t lo = UINTPTR_MAX;
@@ -164,6 +194,13 @@ static void run(uint64_t rounds)
 	for (round = 0; round < rounds; round++) {
 		toggle();
 		compare_searches();
+		if (round % 16 == 0) {
+			struct itree_node cursor = { .start = random_start() };
+
+			cursor.birth = next_random() % (65537 * 1024);
+			compare_walks(NULL);
+			compare_walks(&cursor);
+		}
 		if (round % 64)
 			continue;
 		if (!itree_check(&model.tree))
