@@ -185,14 +185,14 @@ void state_drop(struct mmn_state *state) MMN_NO_LOCK_ANALYSIS
 
 void state_lock(struct mmn_state *state, struct mmn_sigmask *saved)
 {
-	mmn_signals_block(saved);
+	mmn_signals_hold(saved);
 	state_relock(state);
 }
 
 void state_unlock(struct mmn_state *state, const struct mmn_sigmask *saved)
 {
 	state_drop(state);
-	mmn_signals_restore(saved);
+	mmn_signals_release(saved);
 }
 
 void state_update_hull(struct mmn_state *state)
