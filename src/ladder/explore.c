@@ -27,6 +27,7 @@
  * gives them the same values.
  */
 #include <errno.h>
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -1058,6 +1059,10 @@ static void engine_fini(void)
 		free(engine->threads[t].tls);
 	free(engine);
 	engine = NULL;
+#ifdef __GLIBC__
+	/* What was freed are many small pieces: give the pages back too. */
+	malloc_trim(0);
+#endif
 }
 
 int ladder_explore(const struct ladder_scenario *scenario,
