@@ -7,8 +7,7 @@
  * been registered after every change that was over when the get began, so none of
  * its numbers may be lower than what the getter read before.
  *
- * CACHE_TORTURE_GETS in the environment sets the number of gets, ten million in
- * the suite "soak".
+ * CACHE_TORTURE_GETS in the environment sets the number of gets.
  */
 #include "unit/cache-help.h"
 
