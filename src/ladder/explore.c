@@ -641,8 +641,10 @@ uint64_t engine_access(const struct op *given, bool *ret_written)
 	uint64_t value = 0;
 
 	memory_check(op.address, op.size, op.kind != OP_LOAD);
-	if (engine->mode == MODE_ALONE || base_is_constant(op.address))
+	if (engine->mode == MODE_ALONE || base_is_constant(op.address)) {
+		thread->site = NULL;
 		return access_alone(&op, ret_written);
+	}
 	finish_plain_store();
 	op.order = weakened_order(thread->site, op.order);
 	*ret_written = op.kind == OP_STORE;

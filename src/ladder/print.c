@@ -96,32 +96,54 @@ static const char *short_path(const char *path)
 	return path;
 }
 
+/* With @head in front of the first line, and as wide as the ladder. */
+static void print_wrapped(FILE *to, const char *head, const char *text)
+{
+	size_t width = WIDTH - strlen(head);
+
+	for (;;) {
+		size_t part = part_that_fits(text, width);
+
+		fprintf(to, "%s%.*s\n", head, (int)part, text);
+		text += part;
+		while (*text == ' ')
+			text++;
+		if (!*text)
+			return;
+		head = "        ";
+		width = WIDTH - strlen(head);
+	}
+}
+
 static void print_sites(FILE *to, const struct ladder_trace *trace)
 {
+	char head[MARGIN + 8], text[256];
 	bool any = false;
 	uint32_t i;
 
 	for (i = 0; i < trace->nr_lines; i++) {
-		const struct trace_line *line = &trace->lines[i];
+		const struct access_site *site = trace->lines[i].site;
 		const struct pair *pair;
 
-		if (!line->site)
+		if (!site)
 			continue;
 		if (!any)
 			fputc('\n', to);
 		any = true;
-		pair = pair_of(line->site, NULL);
-		fprintf(to, "%3u %s:%d %s(): %s%s%s%s\n", i + 1,
-			short_path(line->site->file), line->site->line,
-			line->site->function, line->site->macro,
-			pair ? ", pair(" : "", pair ? pair->tag : "",
-			pair ? ")" : "");
+		pair = pair_of(site, NULL);
+		snprintf(head, sizeof(head), "%3u ", i + 1);
+		snprintf(text, sizeof(text), "%s:%d %s(): %s%s%s%s",
+			 short_path(site->file), site->line, site->function,
+			 site->macro, pair ? ", pair(" : "",
+			 pair ? pair->tag : "", pair ? ")" : "");
+		print_wrapped(to, head, text);
 	}
 }
 
 void ladder_print(const struct ladder_result *result, FILE *to)
 {
 	const struct ladder_trace *trace = result->trace;
+	char text[256];
 	uint32_t i;
 
 	if (!trace)
@@ -131,8 +153,10 @@ void ladder_print(const struct ladder_result *result, FILE *to)
 	for (i = 0; i < trace->nr_lines; i++)
 		print_cell(to, trace, i + 1, trace->lines[i].thread,
 			   trace->lines[i].text);
-	fprintf(to, "\n    *** %s: %s\n", ladder_failure_name(result->failure),
-		result->text);
+	fputc('\n', to);
+	snprintf(text, sizeof(text), "%s: %s",
+		 ladder_failure_name(result->failure), result->text);
+	print_wrapped(to, "    *** ", text);
 	print_sites(to, trace);
 }
 
