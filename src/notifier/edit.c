@@ -124,10 +124,15 @@ static int claim_all(struct mmn_state *state,
  * Has the change yet to finish with @old, and will it not come to @edit?  The
  * one that it is just calling does not count as finished, unless it stays itself.
  */
-static bool would_miss(const struct change *change, const struct range_sub *old,
+static bool would_miss(struct change *change, const struct range_sub *old,
 		       const struct mmn_range_edit *edit)
 {
 	const struct itree_node *node = &old->node;
+	/*
+	 * relaxed: when it is taken away here its callback is over, and what was
+	 * handed over has not waited for the driver's lock
+	 */
+	uintptr_t calling = mmn_load_relaxed(&change->calling);
 
 	if (!id_before(old->since, change->id))
 		return false;
@@ -135,8 +140,8 @@ static bool would_miss(const struct change *change, const struct range_sub *old,
 		return true;
 	if (edit->start > change->cursor_start)
 		return false;
-	if (node->start == change->cursor_start &&
-	    node->birth == change->cursor_birth)
+	/* Not told by its key: it may have moved while it is called. */
+	if ((calling & ~CALLING_COUNTED) == (uintptr_t)old)
 		return old != sub_of(edit);
 	return itree_is_above(node, change->cursor_start, change->cursor_birth);
 }

@@ -325,6 +325,32 @@ TEST(a_change_under_way_calls_who_took_over)
 	mmn_state_put(state);
 }
 
+static void move_and_hand_over(struct driver *driver,
+			       const struct mmn_invalidate_desc *desc)
+{
+	t_err(resize(driver, 300, 999), 0);
+	hand_over(driver, desc);
+}
+
+TEST(who_moves_and_hands_over_while_it_is_called_is_not_done_with)
+{
+	struct mmn_state *state = new_state();
+	struct handover handover = { .state = state };
+	struct driver a, b;
+
+	driver_init(&b, "b");
+	driver_add(&a, "a", state, 500, 999);
+	handover.edits[0] = edit_of(MMN_RANGE_REMOVE_DEFERRED, &a, 0, 0);
+	handover.edits[1] = edit_of(MMN_RANGE_INSERT, &b, 200, 999);
+	a.hook = move_and_hand_over;
+	a.arg = &handover;
+	journal_clear();
+	change(state, 600, 600);
+	t_streq(journal(), "a b");
+	driver_remove(&b);
+	mmn_state_put(state);
+}
+
 static void stop_at_gate(struct driver *driver,
 			 const struct mmn_invalidate_desc *desc)
 {
