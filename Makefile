@@ -28,7 +28,7 @@ help:
 	@echo 'make check-long  1e8 operations of the notifier leave nothing behind'
 	@echo 'make bench     print the benchmarks, each a ratio in one process, and'
 	@echo '               draw figures in FIGURES=$(FIGURES)/'
-	@echo 'make figures   draw those of doc/PERFORMANCE.md anew'
+	@echo 'make figures   draw those of doc/ anew'
 	@echo 'make install   install below PREFIX=$(PREFIX), DESTDIR is honoured'
 	@echo 'make ordering  write doc/ORDERING.md anew'
 	@echo 'make abi       write doc/abi/layout.txt anew'
@@ -59,6 +59,7 @@ check-long: build
 
 $(BENCH_BUILD)/build.ninja:
 	@scripts/deps.sh build
+	@scripts/deps.sh bench || echo 'not compared with UCX'
 	@meson setup $(BENCH_BUILD) --buildtype=release >$(BENCH_BUILD).log 2>&1 || \
 		{ cat $(BENCH_BUILD).log; exit 1; }
 	@rm -f $(BENCH_BUILD).log
@@ -68,12 +69,17 @@ bench-build: $(BENCH_BUILD)/build.ninja
 
 bench: bench-build
 	@meson test -C $(BENCH_BUILD) --no-rebuild --benchmark --verbose --suite bench
-	@scripts/plot.py $(BENCH_BUILD)/scale.tsv $(FIGURES)
+	@for table in scale cache; do \
+		scripts/plot.py $(BENCH_BUILD)/$$table.tsv $(FIGURES) || exit 1; \
+	done
 
 figures: bench-build
 	@$(BENCH_BUILD)/bench/scale-bench 2 $(BENCH_BUILD)/scale.tsv
-	@scripts/plot.py $(BENCH_BUILD)/scale.tsv doc/figures
-	@cp $(BENCH_BUILD)/scale.tsv doc/figures/scale.tsv
+	@$(BENCH_BUILD)/bench/cache-bench 10 $(BENCH_BUILD)/cache.tsv
+	@for table in scale cache; do \
+		scripts/plot.py $(BENCH_BUILD)/$$table.tsv doc/figures || exit 1; \
+		cp $(BENCH_BUILD)/$$table.tsv doc/figures/$$table.tsv; \
+	done
 
 install: build
 	@meson configure $(BUILD) -Dprefix=$(abspath $(PREFIX))

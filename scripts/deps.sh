@@ -5,8 +5,9 @@
 #	build	compile and run libmmn
 #	check	run its tests
 #	ci	everything that .ci/run does
+#	bench	what the benchmarks compare with, none of it is needed
 #
-# usage: deps.sh {build|check|ci}...
+# usage: deps.sh {build|check|ci|bench}...
 set -eu
 
 build='gcc libc6-dev meson ninja-build pkg-config liburcu-dev
@@ -14,6 +15,7 @@ build='gcc libc6-dev meson ninja-build pkg-config liburcu-dev
 check="$build g++ mandoc perl procps"
 ci="$check clang libclang-rt-dev clang-format clang-tidy cppcheck codespell
     shellcheck git gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
+bench=libucx-dev
 
 wanted=
 for purpose; do
@@ -21,6 +23,7 @@ for purpose; do
 	build) wanted="$wanted $build" ;;
 	check) wanted="$wanted $check" ;;
 	ci) wanted="$wanted $ci" ;;
+	bench) wanted="$wanted $bench" ;;
 	*)
 		echo "deps.sh: unknown purpose $purpose" >&2
 		exit 2

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Draw what scale-bench measured, as SVG.
+"""Draw what scale-bench and cache-bench measured, as SVG.
 
 The table has one line for each point: figure, series, x, ns, min, max.  One
 file is written for each group of panels below; both axes are logarithmic.  A
@@ -34,10 +34,16 @@ GROUPS = (
     ('wait', 'A reader of an idle range is held up', 'an unrelated change '
      'stays open, ms', (
          ('wait', 'read_begin + read_retry'),)),
+    ('cache', 'The registration cache and others', 'regions', (
+        ('cache-hit', 'get + put, one thread'),
+        ('cache-hit-each', 'get + put, two threads, a cache each'),
+        ('cache-hit-shared', 'get + put, two threads, one cache'),
+        ('cache-change', 'change over one region'))),
 )
 # Series: class, marker.  Colours that are told apart on both backgrounds, and
 # markers for who does not see colours.
-LOOK = {'libmmn': ('a', 'circle'), 'kernel-style': ('b', 'square')}
+LOOK = {'libmmn': ('a', 'circle'), 'kernel-style': ('b', 'square'),
+        'UCX': ('b', 'square'), 'nothing': ('d', 'none')}
 OTHER = ('c', 'diamond')
 
 STYLE = '''
@@ -51,6 +57,7 @@ text { font: 12px sans-serif; fill: #222 }
 .a { stroke: #0a6ed1; color: #0a6ed1 }
 .b { stroke: #c0392b; color: #c0392b }
 .c { stroke: #6b7280; color: #6b7280 }
+.d { stroke: #bbb; color: #bbb; stroke-dasharray: 4 3 }
 .line { fill: none; stroke-width: 2 }
 .mark { fill: currentColor; stroke: none }
 @media (prefers-color-scheme: dark) {
@@ -93,6 +100,8 @@ def count(x):
 
 
 def mark(kind, x, y):
+    if kind == 'none':
+        return ''
     if kind == 'circle':
         return f'<circle class="mark" cx="{x:.1f}" cy="{y:.1f}" r="4"/>'
     if kind == 'square':
@@ -205,6 +214,8 @@ def main():
     args.folder.mkdir(parents=True, exist_ok=True)
     for name, title, x_name, panels in GROUPS:
         missing = [figure for figure, _ in panels if figure not in table]
+        if len(missing) == len(panels):
+            continue        # of another benchmark
         if missing:
             raise SystemExit(f'{args.table}: no points of {missing[0]}')
         path = args.folder / f'{name}.svg'
