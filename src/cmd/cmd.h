@@ -7,11 +7,14 @@
 #include <stdio.h>
 #include <sys/types.h>
 
+#include <mmn/common.h>
+
 #include "area.h"
 
 /* Exit codes of mmn itself; see mmn(1). */
 enum {
 	EXIT_LADDER_FAILS = 1,
+	EXIT_TORTURE_FAILS = 1,
 	EXIT_USAGE = 2,
 	EXIT_STALE = 3,
 	EXIT_LADDER_BOUND = 4,
@@ -27,6 +30,13 @@ void run_usage(FILE *to);
 int ladder_main(int argc, char **argv);
 void ladder_usage(FILE *to);
 
+/* torture/main.c, in a library of its own */
+MMN_PUBLIC
+int torture_main(int argc, char **argv);
+MMN_PUBLIC
+void torture_usage(FILE *to);
+
+/* complain.c */
 __attribute__((format(printf, 1, 2))) void complain(const char *format, ...);
 
 /* program.c */

@@ -2,28 +2,17 @@
 /* The mmn command: which subcommand? */
 #include <mmn/common.h>
 
-#include <stdarg.h>
 #include <string.h>
 
 #include "cmd.h"
-
-void complain(const char *format, ...)
-{
-	va_list args;
-
-	fputs("mmn: ", stderr);
-	va_start(args, format);
-	vfprintf(stderr, format, args);
-	va_end(args);
-	fputc('\n', stderr);
-}
 
 static void usage(FILE *to)
 {
 	fputs("usage: mmn run [OPTION...] -- PROGRAM [ARGUMENT...]\n"
 	      "       mmn ladder --list\n"
 	      "       mmn ladder [OPTION...] SCENARIO\n"
-	      "       mmn help [run | ladder]\n"
+	      "       mmn torture [OPTION...] [SCENARIO...]\n"
+	      "       mmn help [run | ladder | torture]\n"
 	      "       mmn version\n"
 	      "\n"
 	      "run      run a program, mirror part of its memory into a device, "
@@ -32,6 +21,8 @@ static void usage(FILE *to)
 	      "lost\n"
 	      "ladder   explore a small concurrent program completely, and "
 	      "show how it fails\n"
+	      "torture  disturb every layer of the library for a while, and "
+	      "look for harm\n"
 	      "\n"
 	      "See mmn(1).\n",
 	      to);
@@ -47,6 +38,8 @@ int main(int argc, char **argv)
 	if (!strcmp(what, "ladder"))
 		return ladder_main(argc - 1, argv + 1);
 #endif
+	if (!strcmp(what, "torture"))
+		return torture_main(argc - 1, argv + 1);
 	if (!strcmp(what, "version") || !strcmp(what, "--version") ||
 	    !strcmp(what, "-V")) {
 		printf("mmn %s\n", mmn_version());
@@ -56,6 +49,8 @@ int main(int argc, char **argv)
 	    !strcmp(what, "-h")) {
 		if (argc > 2 && !strcmp(argv[2], "run"))
 			run_usage(stdout);
+		else if (argc > 2 && !strcmp(argv[2], "torture"))
+			torture_usage(stdout);
 #ifdef MMN_HAS_LADDER
 		else if (argc > 2 && !strcmp(argv[2], "ladder"))
 			ladder_usage(stdout);

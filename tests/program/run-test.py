@@ -454,7 +454,8 @@ def without_privileges_contents_are_compared():
         raise Skip('needs root and setpriv')
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
-        files = ['src/cmd/mmn', 'src/cmd/libmmn-run.so', 'src/libmmn.so.0',
+        files = ['src/cmd/mmn', 'src/cmd/libmmn-run.so',
+                 'src/cmd/libmmn-torture.so', 'src/libmmn.so.0',
                  'src/adapt/libmmn-uring.so.0', 'tests/program/churn-maps']
         for name in files:
             if os.path.exists(os.path.join(BUILD, name)):
