@@ -7,8 +7,13 @@
  * it to 0 in between: a callback that signalled the array then would have to wait
  * for the op, which may want a lock that the callback's caller holds.
  *
+ * While members may still set it base.error is NO_ERROR_YET, which whoever finds the
+ * array complete replaces before it signals: where one member is enough, another one
+ * that fails afterwards must not change what the array signalled with.
+ *
  * A1  each callback that is on a member has a reference to the array.
  * A2  num_pending becomes 0 once: in the op, or in one callback.
+ * A3  base.error changes once, from NO_ERROR_YET, before the array signals.
  */
 #include <mmn/dma-fence-array.h>
 
@@ -23,7 +28,7 @@ static struct dma_fence_array *array_of(struct dma_fence *fence)
 	return container_of(fence, struct dma_fence_array, base);
 }
 
-enum { ENABLING = 1 << 30 };
+enum { ENABLING = 1 << 30, NO_ERROR_YET = 1 };
 
 static const char *array_driver_name(struct dma_fence *fence)
 {
@@ -37,15 +42,19 @@ static const char *array_timeline_name(struct dma_fence *fence)
 	return "unbound";
 }
 
-/* The first error stays. */
+/* The first one stays. */
+static void settle_error(struct dma_fence_array *array, int error)
+{
+	int none = NO_ERROR_YET;
+
+	/* relaxed: num_pending, and the signal, carry it to readers */
+	mmn_cmpxchg_relaxed(&array->base.error, &none, error);
+}
+
 static void merge_error(struct dma_fence_array *array, struct dma_fence *member)
 {
-	int none = 0;
-
-	if (!member->error)
-		return;
-	/* relaxed: num_pending, and the signal, carry it to readers */
-	mmn_cmpxchg_relaxed(&array->base.error, &none, member->error);
+	if (member->error)
+		settle_error(array, member->error);
 }
 
 static int drop_pending(struct dma_fence_array *array, int by)
@@ -64,8 +73,10 @@ static void member_signaled(struct dma_fence *fence, struct dma_fence_cb *cb)
 		container_of(cb, struct dma_fence_array_cb, cb)->array;
 
 	merge_error(array, fence);
-	if (!drop_pending(array, 1))
+	if (!drop_pending(array, 1)) {
+		settle_error(array, 0);
 		dma_fence_signal(&array->base);
+	}
 	dma_fence_put(&array->base);
 }
 
@@ -91,7 +102,10 @@ static bool array_enable_signaling(struct dma_fence *fence)
 	mmn_fetch_add_relaxed(&array->num_pending, ENABLING);
 	for (i = 0; i < array->num_fences; i++)
 		watch_member(array, i);
-	return drop_pending(array, ENABLING) > 0;
+	if (drop_pending(array, ENABLING) > 0)
+		return true;
+	settle_error(array, 0);
+	return false;
 }
 
 static unsigned int count_signaled(const struct dma_fence_array *array)
@@ -134,14 +148,17 @@ static bool array_signaled(struct dma_fence *fence)
 	 * visible.
 	 */
 	pending = mmn_load_acquire(&array->num_pending);
-	if (pending <= 0)
+	if (pending <= 0) {
+		settle_error(array, 0);
 		return true;
+	}
 	if (fence_flags_acquire(fence) & FENCE_BIT(ENABLE_SIGNAL))
 		return false;
 	/* Nobody counts: pending is what it was at first. */
 	if (count_signaled(array) < (unsigned int)pending)
 		return false;
 	merge_errors_by_time(array);
+	settle_error(array, 0);
 	return true;
 }
 
@@ -222,6 +239,7 @@ void dma_fence_array_init(struct dma_fence_array *array, int num_fences,
 		array->num_pending = 1;
 	array->fences = fences;
 	dma_fence_init(&array->base, &array_ops, NULL, context, seqno);
+	array->base.error = NO_ERROR_YET;
 	check_members(array);
 }
 

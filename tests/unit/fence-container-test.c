@@ -221,6 +221,28 @@ TEST(any_member_may_be_enough)
 	end(9);
 }
 
+TEST(what_fails_after_the_array_does_not_change_it)
+{
+	struct dma_fence *m[2], *array;
+	int enabled;
+
+	begin();
+	for (enabled = 0; enabled < 2; enabled++) {
+		array = make_array(m, 2, true);
+		if (enabled)
+			dma_fence_enable_sw_signaling(array);
+		dma_fence_signal(m[0]);
+		t_eq(dma_fence_get_status(array), 1);
+		t_eq(array->error, 0);
+		dma_fence_set_error(m[1], -EIO);
+		dma_fence_signal(m[1]);
+		t_eq(dma_fence_get_status(array), 1);
+		put_all(m, 2);
+		dma_fence_put(array);
+	}
+	end(4);
+}
+
 /* 52 */
 TEST(an_array_lives_until_its_members_are_done)
 {
