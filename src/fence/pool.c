@@ -17,8 +17,12 @@
  * and if A was put into the same slot again, the count tells them apart.  Linux
  * takes a reference instead, which two processors then fight for.
  *
+ * The count has 16 bits.  Before it begins anew the memory rests for a grace period:
+ * a reader, who is in a read section, never meets one number in two lives.
+ *
  * Invariants: L1 a free object has no references.  L2 memory of a pool is objects
- * until a grace period after the pool is destroyed.
+ * until a grace period after the pool is destroyed.  L3 between two lives whose
+ * numbers are equal in the lower 16 bits there is a grace period.
  */
 #include <mmn/dma-fence-pool.h>
 
@@ -177,23 +181,54 @@ void dma_fence_pool_init(struct dma_fence *fence,
 	fence_init(fence, ops, lock, context, seqno, FENCE_BIT(RECYCLED), life);
 }
 
-void dma_fence_pool_free(struct dma_fence *fence)
+static void add_free(struct dma_fence *fence, bool was_used)
 {
-	struct dma_fence_pool *pool;
-	struct object *object;
+	struct object *object = object_of(fence);
+	struct dma_fence_pool *pool = object->pool;
 
-	if (!fence)
-		return;
-	object = object_of(fence);
-	pool = object->pool;
-	/* relaxed: only to find misuse */
-	mmn_bug_on(mmn_load_relaxed(&fence->refcount),
-		   "a fence with references goes back to its pool");
 	mmn_spin_lock(&pool->lock);
 	object->next_free = pool->free;
 	pool->free = object;
+	pool->nr_used -= was_used;
+	mmn_spin_unlock(&pool->lock);
+}
+
+static void add_later(struct mmn_rcu_head *head)
+{
+	add_free(container_of((union dma_fence_stage *)head, struct dma_fence,
+			      stage),
+		 false);
+}
+
+/* It is not used, but not free either. */
+static void rest(struct dma_fence *fence)
+{
+	struct dma_fence_pool *pool = object_of(fence)->pool;
+
+	mmn_spin_lock(&pool->lock);
 	pool->nr_used--;
 	mmn_spin_unlock(&pool->lock);
+	mmn_rcu_defer((struct mmn_rcu_head *)(void *)&fence->stage, add_later);
+}
+
+/* Will the next life have a number that a slot may have had before? */
+static bool numbers_are_used_up(const struct dma_fence *fence)
+{
+	/* relaxed: nobody else changes it while the fence is dead */
+	return (uint16_t)(mmn_load_relaxed(&fence->life) + 1) == 0;
+}
+
+void dma_fence_pool_free(struct dma_fence *fence)
+{
+	if (!fence)
+		return;
+	/* relaxed: only to find misuse */
+	mmn_bug_on(mmn_load_relaxed(&fence->refcount),
+		   "a fence with references goes back to its pool");
+	if (unlikely(numbers_are_used_up(fence)))
+		rest(fence);
+	else
+		add_free(fence, true);
 }
 
 static uint64_t word_of(struct dma_fence *fence)

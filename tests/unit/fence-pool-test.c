@@ -156,6 +156,40 @@ TEST(a_slot_tells_two_lives_of_one_memory_apart)
 	end();
 }
 
+/* A reader may be held up in the middle of a look for as long as it pleases. */
+TEST(a_number_does_not_come_back_under_a_reader)
+{
+	struct dma_fence_slot slot = { 0 };
+	struct dma_fence *fence, *again[4];
+	unsigned int i, nr_same = 0;
+	uint64_t before;
+
+	begin();
+	dma_fence_read_begin();
+	fence = make(MINE);
+	t_ok(!dma_fence_slot_set(&slot, fence));
+	before = slot.word;
+	for (i = 0; i < 3 * 65536; i++) {
+		dma_fence_put(dma_fence_slot_set(&slot, NULL));
+		t_ok(!dma_fence_slot_set(&slot, make(MINE)));
+		nr_same += slot.word == before;
+	}
+	t_eq(nr_same, 0);
+	t_ok((slot.word ^ before) << 16);
+	dma_fence_read_end();
+	dma_fence_put(dma_fence_slot_set(&slot, NULL));
+	/* The first ones have rested, and are used again. */
+	dma_fence_barrier();
+	for (i = 0; i < 4; i++) {
+		again[i] = make(MINE);
+		nr_same += again[i] == fence;
+	}
+	t_eq(nr_same, 1);
+	for (i = 0; i < 4; i++)
+		dma_fence_put(again[i]);
+	end();
+}
+
 static struct dma_fence *plain_slot;
 static struct dma_fence_slot tagged_slot;
 static bool stop;
