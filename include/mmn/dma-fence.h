@@ -22,6 +22,8 @@
  * - A wait whose fence has signalled is never reported as a timeout.
  * - Signalling a fence that nobody waits for takes no lock and makes no system
  *   call.
+ * - In a fork child fences are copies that may be looked at and dropped; their memory
+ *   is not given back, and nobody is waited for who did not come along.
  * - Memory of fences is freed after a grace period.  So this is right for each
  *   fence that does not come from a pool that recycles:
  *

@@ -17,16 +17,47 @@ char mmn_rcu_sections;
 static pthread_once_t key_once = PTHREAD_ONCE_INIT;
 static pthread_key_t thread_key;
 
+/*
+ * liburcu cannot be told of a fork: in the child it waits for readers that did not
+ * come along, and leaves deferred functions to a thread that did not, either.
+ * So the child waits for nobody as long as it has no other reader, which is right,
+ * and for no deferred function, which may never be called.
+ */
+
+/* atomic: threads of this process that are registered */
+static uint32_t nr_readers;
+/* atomic: something was deferred, there is a thread that calls it */
+static bool has_caller;
+/* Some of this was lost in a fork; changed while there is one thread. */
+static bool lost_threads;
+
+static uint32_t nr_other_readers(void)
+{
+	/* relaxed: who comes later is not waited for */
+	return mmn_load_relaxed(&nr_readers) - (mmn_rcu_reader != NULL);
+}
+
+static void lose_threads(void)
+{
+	/* relaxed, both: there is one thread */
+	if (nr_other_readers() || mmn_load_relaxed(&has_caller))
+		lost_threads = true;
+	mmn_store_relaxed(&nr_readers, mmn_rcu_reader != NULL);
+}
+
 static void unregister_thread(void *unused)
 {
 	(void)unused;
 	mmn_rcu_reader = NULL;
 	urcu_memb_unregister_thread();
+	/* relaxed: a count */
+	mmn_fetch_sub_relaxed(&nr_readers, 1);
 }
 
 static void make_key(void)
 {
 	pthread_key_create(&thread_key, unregister_thread);
+	pthread_atfork(NULL, NULL, lose_threads);
 }
 
 /*
@@ -39,6 +70,8 @@ void mmn_rcu_register_thread(void)
 
 	mmn_order_set_signalling(false);
 	pthread_once(&key_once, make_key);
+	/* relaxed: a count */
+	mmn_fetch_add_relaxed(&nr_readers, 1);
 	urcu_memb_register_thread();
 	mmn_rcu_reader = &urcu_memb_reader;
 	/* Any value but NULL has the destructor called. */
@@ -54,7 +87,8 @@ void mmn_rcu_synchronize(void)
 		mmn_bug("waits for a grace period inside a read section");
 		return;
 	}
-	urcu_memb_synchronize_rcu();
+	if (!lost_threads || nr_other_readers())
+		urcu_memb_synchronize_rcu();
 	mmn_rcu_tsan_acquire(&mmn_rcu_sections);
 }
 
@@ -73,6 +107,12 @@ void mmn_rcu_defer(struct mmn_rcu_head *head,
 {
 	bool signalling = mmn_order_signalling();
 
+	/* relaxed: only for a fork, which this thread does not do meanwhile */
+	if (unlikely(!mmn_load_relaxed(&has_caller))) {
+		pthread_once(&key_once, make_key);
+		/* relaxed: as above */
+		mmn_store_relaxed(&has_caller, true);
+	}
 	head->function = function;
 	mmn_rcu_tsan_release(head);
 	mmn_order_set_signalling(false);
@@ -104,6 +144,8 @@ void mmn_rcu_barrier(void)
 {
 	struct marker marker = { .reached = 0 };
 
+	if (lost_threads)
+		return;
 	mmn_rcu_defer(&marker.rcu, reach_marker);
 	/*
 	 * pair(rcu_barrier): acquire, with the release in reach_marker().

@@ -22,6 +22,10 @@
  * heap; inside a callback or a signal handler use sections only in threads that
  * had one before.
  *
+ * In the fork child of a process with other readers, or with something deferred,
+ * deferred functions may never be called, and once the child has other readers, too,
+ * it waits as liburcu does, which is not made for that.
+ *
  * ThreadSanitizer does not see liburcu's grace periods (Debian's 0.13 is not
  * annotated).  They are told to it here: what a reader did before
  * read_unlock() happens before what follows synchronize() and before deferred

@@ -9,6 +9,8 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/rcu.h"
 
@@ -143,4 +145,59 @@ TEST(waiting_inside_a_section_is_reported)
 	mmn_rcu_synchronize();
 	mmn_rcu_read_unlock();
 	t_eq(t_bugs_seen(), 1);
+}
+
+static void *stay_in_a_section(void *arg)
+{
+	mmn_rcu_read_lock();
+	pthread_barrier_wait(&all_running);
+	pthread_barrier_wait(&all_running);
+	mmn_rcu_read_unlock();
+	return NULL;
+}
+
+static void do_nothing(struct mmn_rcu_head *head)
+{
+	free(head);
+}
+
+static void defer_something(void)
+{
+	mmn_rcu_defer(calloc(1, sizeof(struct mmn_rcu_head)), do_nothing);
+}
+
+/* With a reader that the child does not have, and something deferred there. */
+static void fork_and_wait(void)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (!pid) {
+		alarm(10);
+		mmn_rcu_read_lock();
+		mmn_rcu_read_unlock();
+		mmn_rcu_synchronize();
+		defer_something();
+		mmn_rcu_barrier();
+		_exit(0);
+	}
+	t_eq(waitpid(pid, &status, 0), pid);
+	t_ok(WIFEXITED(status));
+}
+
+TEST(a_fork_child_waits_for_nobody_of_its_parent)
+{
+	pthread_t thread;
+
+	t_may_keep_mapped(64 << 20, "the thread that frees stays");
+	pthread_barrier_init(&all_running, NULL, 2);
+	pthread_create(&thread, NULL, stay_in_a_section, NULL);
+	pthread_barrier_wait(&all_running);
+	fork_and_wait();
+	defer_something();
+	fork_and_wait();
+	pthread_barrier_wait(&all_running);
+	pthread_join(thread, NULL);
+	mmn_rcu_barrier();
+	pthread_barrier_destroy(&all_running);
 }
