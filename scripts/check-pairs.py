@@ -22,6 +22,12 @@ P8  a relaxed access has a comment that says why relaxed is enough: the word
 
 P9  doc/ORDERING.md, if it is there, is what --markdown prints
 
+P10 each side of a tag has a twin in tests/ladder/twins.tsv: somebody notices
+    when it is taken away; tags in tests/ladder/owed.txt have none yet
+P11 a line there is about a side that exists
+P12 a line there names a scenario, a test, or a model that exists
+P13 what is owed is really missing
+
 usage: check-pairs.py [-v | --markdown | --c-table FILE] [--root DIR]
   -v          print the table of pairs
   --markdown  print doc/ORDERING.md
@@ -36,6 +42,7 @@ import sys
 import textwrap
 
 import csource
+import twins
 
 ATOMIC = ('src/base/atomic.h',)
 RAW = re.compile(r'__ATOMIC_\w+|\bmemory_order_\w+|\b__sync_\w+|'
@@ -165,8 +172,8 @@ sides and fails the build when one is missing.
 '''
 
 
-def markdown(sites):
-    lines = [HEAD]
+def markdown(sites, table):
+    lines = [HEAD, twins.markdown(sites, table)]
     for tag, found in sorted(sites.items()):
         lines.append(f'## {tag}\n')
         for site in sorted(found, key=lambda s: (s.source.name, s.offset)):
@@ -199,10 +206,10 @@ def write_c_table(path, sites, read):
                                                 encoding='utf-8')
 
 
-def check_markdown(root, sites, errors):
+def check_markdown(root, sites, table, errors):
     path = root / 'doc/ORDERING.md'
     if path.exists() and \
-            path.read_text(encoding='utf-8') != markdown(sites):
+            path.read_text(encoding='utf-8') != markdown(sites, table):
         errors.append('doc/ORDERING.md:1: P9: is out of date, `make ordering` '
                       'writes it anew')
 
@@ -223,13 +230,15 @@ def main():
         if source.name not in ATOMIC:
             check_file(source, orders, sites, errors)
     check_tags(sites, errors)
-    if args.markdown and not errors:
-        print(markdown(sites), end='')
-        sys.exit(0)
     if args.c_table:
         write_c_table(args.c_table, sites, read)
         sys.exit(0)
-    check_markdown(args.root, sites, errors)
+    table = twins.read(args.root, errors)
+    twins.check(args.root, sites, table, errors)
+    if args.markdown and not errors:
+        print(markdown(sites, table), end='')
+        sys.exit(0)
+    check_markdown(args.root, sites, table, errors)
     if args.v:
         print_table(sites)
     count = sum(len(found) for found in sites.values())

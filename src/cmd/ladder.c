@@ -30,8 +30,9 @@ void ladder_usage(FILE *to)
 	      "  --model MODEL    c11 (default), tso, or sc\n"
 	      "  --weaken TAG     make the accesses of pair(TAG) relaxed; "
 	      "TAG:acquire,\n"
-	      "                   TAG:release: one side; TAG@FUNCTION: there "
-	      "only\n"
+	      "                   TAG:release: one side; TAG:seq_cst: what "
+	      "orders more\n"
+	      "                   than these; TAG@FUNCTION: there only\n"
 	      "  --runs N         stop after so many runs\n"
 	      "  --events N       end an execution when a thread has made so "
 	      "many accesses\n"
@@ -105,8 +106,10 @@ static bool parse_weakening(char *text, struct ladder_weakening *weaken)
 	colon = strchr(text, ':');
 	if (colon)
 		*colon++ = 0;
-	if (colon && strcmp(colon, "acquire") && strcmp(colon, "release")) {
-		complain("--weaken: the side is acquire or release, not %s",
+	if (colon && strcmp(colon, "acquire") && strcmp(colon, "release") &&
+	    strcmp(colon, "seq_cst")) {
+		complain("--weaken: the side is acquire, release, or seq_cst, "
+			 "not %s",
 			 colon);
 		return false;
 	}

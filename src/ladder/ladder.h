@@ -58,7 +58,7 @@ struct ladder_scenario {
 struct ladder_weakening {
 	/* of the pair(tag) */
 	const char *tag;
-	/* "acquire", "release", or NULL: both */
+	/* "acquire", "release", "seq_cst", or NULL: all of it */
 	const char *side;
 	/* the function that the access stands in */
 	const char *function;

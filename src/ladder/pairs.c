@@ -51,6 +51,8 @@ static uint8_t without(uint8_t order, const char *side)
 {
 	if (!side)
 		return ORDER_RELAXED;
+	if (!strcmp(side, "seq_cst"))
+		return order == ORDER_SEQ_CST ? ORDER_ACQ_REL : order;
 	if (!strcmp(side, "release"))
 		return is_acquire(order) ? ORDER_ACQUIRE : ORDER_RELAXED;
 	return is_release(order) ? ORDER_RELEASE : ORDER_RELAXED;

@@ -132,7 +132,14 @@ None.
 ''',
     'man/meson.build': "# SPDX-License-Identifier: MIT\n"
                        "install_man('mmn_a.3')\n",
-    'tests/unit/tree-order-test.c': MIT,
+    'tests/unit/tree-order-test.c': MIT + 'TEST(order)\n{\n}\n',
+    'src/ladder/gallery/flag.c': MIT + '''const struct flag a = {
+	.name = "flag-raised",
+};
+''',
+    'tests/ladder/twins.tsv':
+        'flag\tacquire\tflag_get\tladder\tflag-raised\tdata race: data\n'
+        'flag\trelease\t-\ttsan\ttree-order order\tdata race: data\n',
 }
 
 # checker, expected code, what to change: file, old, new.  None for old: append;
@@ -169,6 +176,21 @@ FAULTS = [
      'mmn_load_relaxed(p)'),
     ('pairs', 'P8', 'src/base/flag.h', '/* relaxed: a hint */', ''),
     ('pairs', 'P9', 'doc/ORDERING.md', None, '# Memory ordering\n'),
+    ('pairs', 'P10', 'tests/ladder/twins.tsv', 'flag\tacquire', '#'),
+    ('pairs', 'P10', 'tests/ladder/twins.tsv',
+     'flag\trelease\t-\ttsan\ttree-order order\tdata race: data\n', ''),
+    ('pairs', 'P11', 'tests/ladder/twins.tsv', '\tdata race: data\n', '\n'),
+    ('pairs', 'P11', 'tests/ladder/twins.tsv', 'flag\trelease', 'glag\trelease'),
+    ('pairs', 'P11', 'tests/ladder/twins.tsv', 'flag_get', 'flag_got'),
+    ('pairs', 'P11', 'tests/ladder/twins.tsv', 'flag\tacquire\tflag_get',
+     'flag\trelease\tflag_get'),
+    ('pairs', 'P11', 'src/base/flag.h', 'pair(flag): acquire, with',
+     'pair(flag): release, with'),
+    ('pairs', 'P12', 'tests/ladder/twins.tsv', 'flag-raised', 'flag-lowered'),
+    ('pairs', 'P12', 'tests/ladder/twins.tsv', 'order order', 'order odd'),
+    ('pairs', 'P12', 'tests/ladder/twins.tsv', 'tsan', 'nobody'),
+    ('pairs', 'P12', 'tests/ladder/twins.tsv', 'data race:', 'trouble:'),
+    ('pairs', 'P13', 'tests/ladder/owed.txt', None, 'flag\n'),
     ('layers', 'L1', 'src/base/flag.h', '#include "base/atomic.h"',
      '#include "tree/tree.h"'),
     ('layers', 'L1', 'src/fence/f.c', None, '#include "notifier/n.h"\n'),

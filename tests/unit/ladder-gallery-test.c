@@ -70,59 +70,6 @@ TEST(the_bool_fails_under_every_model)
 		expect_verdict(ladder_gallery[0], model);
 }
 
-static const struct ladder_scenario *find(const char *name)
-{
-	const struct ladder_scenario *const *scenario = ladder_gallery;
-
-	while (*scenario && strcmp((*scenario)->name, name))
-		scenario++;
-	t_ok(*scenario != NULL);
-	return *scenario;
-}
-
-/* In the library's own code, one order at a time. */
-TEST(an_order_that_is_needed_is_missed)
-{
-	static const struct {
-		const char *scenario, *tag, *side;
-	} twins[] = {
-		{ "notifier-fault", "range_seq", "acquire" },
-		{ "notifier-fault", "range_seq", "release" },
-		{ "notifier-fault", "open_count", "acquire" },
-		{ "notifier-fault", "open_count", "release" },
-		{ "notifier-insert", "open_insert", "acquire" },
-		{ "notifier-insert", "open_insert", "release" },
-		{ "notifier-insert", "close_insert", "acquire" },
-		{ "notifier-insert", "close_insert", "release" },
-		{ "notifier-remove", "hall", "acquire" },
-		{ "notifier-remove", "hall", "release" },
-		{ "notifier-remove", "hall_open", "acquire" },
-		{ "notifier-remove", "hall_open", "release" },
-		{ "notifier-remove", "hall_leave", "acquire" },
-		{ "notifier-remove", "hall_leave", "release" },
-		{ "notifier-remove", "range_running", "acquire" },
-		{ "notifier-remove", "range_running", "release" },
-	};
-	struct ladder_options options = { .verdict_only = true };
-	struct ladder_result result;
-	size_t i;
-
-	for (i = 0; i < sizeof(twins) / sizeof(twins[0]); i++) {
-		options.weaken.tag = twins[i].tag;
-		options.weaken.side = twins[i].side;
-		t_err(ladder_explore(find(twins[i].scenario), &options,
-				     &result),
-		      0);
-		printf("# %s without the %s of pair(%s): %s: %s\n",
-		       twins[i].scenario, twins[i].side, twins[i].tag,
-		       ladder_failure_name(result.failure), result.text);
-		t_ok(result.weakened > 0);
-		t_ok(result.failure != LADDER_NONE);
-		t_ok(result.failure != LADDER_UNSUPPORTED);
-		ladder_result_fini(&result);
-	}
-}
-
 TEST(a_weakening_of_no_pair_fits_nothing)
 {
 	const struct ladder_weakening none = { .tag = "no_such_tag" };

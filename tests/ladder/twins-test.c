@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Each line of twins.tsv that is for the explorer: the scenario must fail when
+ * the side is taken away, in the way that the line says.
+ *
+ * usage: twins-test TABLE ladder|ladder-long [TAG]
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "ladder/ladder.h"
+
+enum field { TAG, SIDE, FUNCTION, REJECTER, BY, SEEN, NR_FIELDS };
+
+/* Whoever has not failed then does not. */
+#define MAX_RUNS 2000000
+
+static bool split(char *line, char *fields[NR_FIELDS])
+{
+	int i;
+
+	line[strcspn(line, "\n")] = 0;
+	if (!*line || *line == '#')
+		return false;
+	for (i = 0; i < NR_FIELDS; i++)
+		if (!(fields[i] = strsep(&line, "\t")))
+			return false;
+	return true;
+}
+
+static const struct ladder_scenario *find(const char *name)
+{
+	const struct ladder_scenario *const *scenario;
+
+	for (scenario = ladder_gallery; *scenario; scenario++)
+		if (!strcmp((*scenario)->name, name))
+			return *scenario;
+	return NULL;
+}
+
+static bool is_rejected(char *fields[NR_FIELDS])
+{
+	struct ladder_options options = {
+		.weaken = { .tag = fields[TAG], .side = fields[SIDE] },
+		.max_executions = MAX_RUNS,
+		.verdict_only = true,
+	};
+	const struct ladder_scenario *scenario = find(fields[BY]);
+	struct ladder_result result;
+	const char *failure;
+
+	if (strcmp(fields[FUNCTION], "-"))
+		options.weaken.function = fields[FUNCTION];
+	if (!scenario || scenario->fails) {
+		printf("# no scenario %s that holds as it is\n", fields[BY]);
+		return false;
+	}
+	if (!ladder_weakening_fits(&options.weaken) ||
+	    ladder_explore(scenario, &options, &result))
+		return false;
+	failure = ladder_failure_name(result.failure);
+	printf("# %s: %s; %llu accesses weakened, %llu runs, %.3f s\n", failure,
+	       result.text, (unsigned long long)result.weakened,
+	       (unsigned long long)result.runs, (double)result.ns / 1e9);
+	return result.weakened && result.failure &&
+	       !strncmp(fields[SEEN], failure, strlen(failure)) &&
+	       fields[SEEN][strlen(failure)] == ':';
+}
+
+/* In a child: code with an order too few may do anything. */
+static bool try(char *fields[NR_FIELDS])
+{
+	int status;
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	if (!pid) {
+		alarm(60);
+		status = !is_rejected(fields);
+		fflush(stdout);
+		_exit(status);
+	}
+	return pid > 0 && waitpid(pid, &status, 0) == pid && !status;
+}
+
+int main(int argc, char **argv)
+{
+	char *fields[NR_FIELDS], line[500];
+	unsigned int nr = 0, nr_bad = 0;
+	FILE *table;
+	bool good;
+
+	if (argc < 3 || !(table = fopen(argv[1], "r")))
+		return 2;
+	while (fgets(line, sizeof(line), table)) {
+		if (!split(line, fields) || strcmp(fields[REJECTER], argv[2]) ||
+		    (argc > 3 && strcmp(fields[TAG], argv[3])))
+			continue;
+		good = try(fields);
+		nr_bad += !good;
+		printf("%sok %u - %s without %s of %s in %s\n",
+		       good ? "" : "not ", ++nr, fields[BY], fields[SIDE],
+		       fields[TAG], fields[FUNCTION]);
+	}
+	fclose(table);
+	printf("1..%u\n", nr);
+	return nr_bad != 0;
+}
