@@ -33,6 +33,7 @@
 #include "base/time.h"
 #include "base/wait.h"
 #include "fence/fence.h"
+#include "fence/signalling.h"
 
 struct signal_queue {
 	/* a signal of this thread is working */
@@ -217,9 +218,9 @@ static int signal_now(struct dma_fence *fence, bool locked)
 	mmn_bug_on(!fence, "NULL is signalled");
 	if (!fence || was_signaled(fence, locked))
 		return -EINVAL;
-	cookie = dma_fence_begin_signalling();
+	cookie = signalling_begin();
 	done = signal_fence(fence, (int64_t)mmn_now_ns(), locked);
-	dma_fence_end_signalling(cookie);
+	signalling_end(cookie);
 	if (done)
 		return 0;
 	was_signaled(fence, locked);

@@ -6,8 +6,7 @@
  *
  * Builds without self-checks keep nothing.
  */
-#include <stdbool.h>
-#include <stdint.h>
+#include <mmn/dma-fence.h>
 
 #include "config.h"
 
@@ -28,6 +27,9 @@ static inline void signalling_spin_released(void)
 		signalling_nr_spins--;
 }
 
+#define signalling_begin() dma_fence_begin_signalling()
+#define signalling_end(cookie) dma_fence_end_signalling(cookie)
+
 #else
 
 static inline void signalling_spin_taken(void)
@@ -37,6 +39,10 @@ static inline void signalling_spin_taken(void)
 static inline void signalling_spin_released(void)
 {
 }
+
+/* Without the calls that the public ones are. */
+#define signalling_begin() true
+#define signalling_end(cookie) ((void)(cookie))
 
 #endif
 

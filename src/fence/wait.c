@@ -285,6 +285,9 @@ long dma_fence_default_wait(struct dma_fence *fence, bool intr, long timeout)
 	int64_t deadline;
 	int ret;
 
+	mmn_bug_on(timeout < 0, "waits for a negative time");
+	if (timeout < 0)
+		return -EINVAL;
 	if (dma_fence_test_signaled_flag(fence))
 		return timeout ?: 1;
 	if (intr && is_cancelled(bound_cancel))
@@ -412,12 +415,17 @@ static struct wake_up *allocate_wakers(struct wake_up *on_stack, uint32_t count)
 static long wait_any(struct dma_fence **fences, uint32_t count, bool intr,
 		     long timeout, uint32_t *ret_index)
 {
-	struct wake_up on_stack[NR_ON_STACK];
 	struct several several = { fences, NULL, count, 0 };
-	int64_t deadline = fence_deadline_of(timeout);
+	struct wake_up on_stack[NR_ON_STACK];
+	int64_t deadline;
 	bool refused;
 	int ret;
 
+	/* One look at each is cheap beside a callback on each. */
+	*ret_index = find_signaled(&several);
+	if (*ret_index < count)
+		return timeout;
+	deadline = fence_deadline_of(timeout);
 	several.wakers = allocate_wakers(on_stack, count);
 	if (!several.wakers)
 		return -ENOMEM;
@@ -469,6 +477,7 @@ long dma_fence_wait_all_timeout(struct dma_fence **fences, uint32_t count,
 
 	if (timeout < 0 || !all_are_there(fences, count))
 		return -EINVAL;
+	dma_fence_might_wait();
 	deadline = fence_deadline_of(timeout);
 	for (i = 0; i < count; i++) {
 		int ret;

@@ -87,6 +87,8 @@ TEST(a_wait_that_need_not_sleep)
 	t_err(dma_fence_wait_until(&fence, false, 0), 0);
 	t_bug_expected("negative time");
 	t_err(dma_fence_wait_timeout(&fence, false, -1), -EINVAL);
+	t_bug_expected("negative time");
+	t_err(dma_fence_default_wait(&fence, false, LONG_MIN), -EINVAL);
 }
 
 /* 38 */
@@ -264,6 +266,22 @@ TEST(waiting_for_any_of_several)
 	t_eq(t_bugs_seen(), 0);
 }
 
+TEST(what_has_signalled_is_found_before_others_are_troubled)
+{
+	struct dma_fence storage[3], *fences[3];
+	uint32_t index;
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		fences[i] = &storage[i];
+		dma_fence_init(fences[i], &ops, NULL, 1, (uint64_t)i);
+	}
+	t_err(dma_fence_signal(fences[2]), 0);
+	t_eq(dma_fence_wait_any_timeout(fences, 3, false, 5, &index), 5);
+	t_eq(index, 2);
+	t_eq(nr_enabled, 0);
+}
+
 TEST(waiting_for_many_may_lack_memory)
 {
 	struct dma_fence fence, *fences[65];
@@ -354,9 +372,11 @@ TEST(waiting_on_the_way_to_a_signal_is_reported)
 	dma_fence_end_signalling(inner);
 	t_bug_expected("waits on the way to a signal");
 	dma_fence_might_wait();
+	t_bug_expected("waits on the way to a signal");
+	dma_fence_wait_all_timeout(NULL, 0, false, 0);
 	dma_fence_end_signalling(outer);
 	dma_fence_might_wait();
-	t_eq(t_bugs_seen(), 2);
+	t_eq(t_bugs_seen(), 3);
 	t_bug_expected("outside one");
 	dma_fence_end_signalling(outer);
 	mmn_spin_lock(fence.lock);
