@@ -192,7 +192,7 @@ int fence_wait_part(struct dma_fence *fence, bool intr, long timeout,
 long fence_remaining_time(int ret, long timeout, int64_t deadline);
 
 /* Add text, as far as there is room. */
-__attribute__((format(printf, 2, 3))) void
-fence_print(struct seq_file *seq, const char *format, ...);
+__attribute__((format(printf, 2, 3))) void fence_print(struct seq_file *seq,
+						       const char *format, ...);
 
 #endif
