@@ -76,7 +76,10 @@ MMN_MUST_CHECK int mmn_reaper_create(struct mmn_reaper **ret_reaper);
 
 /**
  * mmn_reaper_destroy - wait until everything is released, and end it
- * @reaper: nobody adds any more; or NULL
+ * @reaper: nobody adds any more, but release functions; or NULL
+ *
+ * What release functions add meanwhile is waited for, too.  Nothing is done in a fork
+ * child.
  *
  * Context: may sleep, as long as the fences take; not in a release function
  * (reported, without effect).
@@ -114,7 +117,8 @@ bool mmn_reaper_add(struct mmn_reaper *reaper, struct mmn_reaper_entry *entry,
  *
  * Context: may sleep; as dma_fence_wait().
  * Ordering: what the release functions did is visible.
- * Return: 0; -ETIMEDOUT; -EDEADLK (called in a release function).
+ * Return: 0; -ETIMEDOUT; -EDEADLK (called in a release function); -ESTALE (in a
+ * fork child).
  */
 MMN_PUBLIC
 int mmn_reaper_flush(struct mmn_reaper *reaper, int64_t deadline);

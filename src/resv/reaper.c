@@ -27,12 +27,15 @@
 #include "base/bug.h"
 #include "base/inject.h"
 #include "base/lock.h"
+#include "base/process.h"
 #include "base/time.h"
 #include "base/wait.h"
 #include "fence/fence.h"
 
 struct mmn_reaper {
 	pthread_t thread;
+	/* const after create: of the process that has the thread */
+	uint32_t generation;
 	/* mmn_context_self() of the thread, which stores it. atomic */
 	const void *self;
 	/* Guards what follows; held for a few instructions. */
@@ -209,6 +212,7 @@ int mmn_reaper_create(struct mmn_reaper **ret_reaper)
 		reaper = calloc(1, sizeof(*reaper));
 	if (!reaper)
 		return -ENOMEM;
+	reaper->generation = mmn_process_adopt();
 	mmn_spin_init(&reaper->lock);
 	link_init(&reaper->pending);
 	link_init(&reaper->ready);
@@ -223,26 +227,42 @@ int mmn_reaper_create(struct mmn_reaper **ret_reaper)
 	return 0;
 }
 
+/* A copy in a fork child: no thread, and the lock may be held by nobody. */
+static bool is_stale(const struct mmn_reaper *reaper)
+{
+	return reaper->generation != mmn_process_generation();
+}
+
 static bool is_own_thread(struct mmn_reaper *reaper)
 {
 	/* relaxed: equal to our own name only if we stored it ourselves */
 	return mmn_load_relaxed(&reaper->self) == mmn_context_self();
 }
 
+/* Not while there is anything left, which a release function may have added. */
+static bool stop_if_idle(struct mmn_reaper *reaper)
+{
+	mmn_spin_lock(&reaper->lock);
+	if (!reaper->releasing && !link_is_queued(&reaper->pending)) {
+		reaper->stopping = true;
+		move_on(&reaper->nr_ready);
+	}
+	mmn_spin_unlock(&reaper->lock);
+	return reaper->stopping;
+}
+
 void mmn_reaper_destroy(struct mmn_reaper *reaper)
 {
 	int ret;
 
-	if (!reaper)
+	if (!reaper || is_stale(reaper))
 		return;
-	ret = mmn_reaper_flush(reaper, DMA_FENCE_NEVER);
-	mmn_bug_on(ret, "a reaper is destroyed in a release function");
-	if (ret)
-		return;
-	mmn_spin_lock(&reaper->lock);
-	reaper->stopping = true;
-	move_on(&reaper->nr_ready);
-	mmn_spin_unlock(&reaper->lock);
+	do {
+		ret = mmn_reaper_flush(reaper, DMA_FENCE_NEVER);
+		mmn_bug_on(ret, "a reaper is destroyed in a release function");
+		if (ret)
+			return;
+	} while (!stop_if_idle(reaper));
 	mmn_wake(&reaper->nr_ready, 1);
 	pthread_join(reaper->thread, NULL);
 	free(reaper);
@@ -267,6 +287,8 @@ bool mmn_reaper_add(struct mmn_reaper *reaper, struct mmn_reaper_entry *entry,
 		.shared = shared == own ? NULL : shared,
 		.release = release,
 	};
+	if (is_stale(reaper))
+		return false;
 	if (entry->shared)
 		individualize(entry);
 	if (dma_resv_test_signaled_flag(watched(entry),
@@ -320,6 +342,8 @@ int mmn_reaper_flush(struct mmn_reaper *reaper, int64_t deadline)
 		mmn_timespec(deadline > 0 ? (uint64_t)deadline : 0);
 	uint64_t ticket;
 
+	if (is_stale(reaper))
+		return -ESTALE;
 	if (is_own_thread(reaper))
 		return -EDEADLK;
 	dma_fence_might_wait();

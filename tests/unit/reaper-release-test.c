@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include "base/atomic.h"
 #include "unit/answer-syscall.h"
@@ -287,6 +288,67 @@ TEST(a_reaper_that_is_destroyed_releases_all_first)
 	mmn_reaper_destroy(NULL);
 	t_eq(released(), 1);
 	dma_resv_fini(&shared);
+}
+
+static struct dma_fence *second_fence;
+
+/* The memory moves to another buffer, as in a ghost of it. */
+static void release_and_add(struct mmn_reaper_entry *entry)
+{
+	t_ok(!destroy(make_buffer(), &shared));
+	release(entry);
+}
+
+static void *signal_second(void *arg)
+{
+	while (!released())
+		sched_yield();
+	sched_yield();
+	signal_and_put(second_fence);
+	return arg;
+}
+
+TEST(what_a_release_function_adds_is_released_before_the_end)
+{
+	struct buffer *buffer = make_buffer();
+	struct dma_fence *fence;
+	pthread_t thread;
+
+	begin();
+	fence = add_fence(&buffer->own, DMA_RESV_USAGE_WRITE);
+	second_fence = add_fence(&shared, DMA_RESV_USAGE_WRITE);
+	t_ok(!mmn_reaper_add(reaper, &buffer->entry, &buffer->own, NULL,
+			     release_and_add));
+	t_err(pthread_create(&thread, NULL, signal_second, NULL), 0);
+	signal_and_put(fence);
+	mmn_reaper_destroy(reaper);
+	t_eq(released(), 2);
+	pthread_join(thread, NULL);
+	dma_resv_fini(&shared);
+}
+
+TEST(a_fork_child_releases_nothing)
+{
+	struct dma_fence *fence;
+	int status;
+	pid_t pid;
+
+	begin();
+	fence = add_fence(&shared, DMA_RESV_USAGE_WRITE);
+	t_ok(!destroy(make_buffer(), &shared));
+	pid = fork();
+	if (!pid) {
+		alarm(10);
+		t_ok(!destroy(make_buffer(), NULL));
+		t_err(mmn_reaper_flush(reaper, DMA_FENCE_NEVER), -ESTALE);
+		mmn_reaper_destroy(reaper);
+		_exit(released() != 0);
+	}
+	t_eq(waitpid(pid, &status, 0), pid);
+	t_eq(status, 0);
+	signal_and_put(fence);
+	end();
+	t_eq(released(), 1);
 }
 
 static void flush_inside(struct mmn_reaper_entry *entry)
