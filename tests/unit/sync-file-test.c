@@ -18,6 +18,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "unit/answer-syscall.h"
+
 static struct mmn_sw_sync *timeline;
 static struct dma_fence *fence;
 static struct mmn_sync_file *file;
@@ -394,6 +396,18 @@ TEST(without_descriptors_it_can_be_asked_again)
 	t_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	t_eq(fd, -1);
 	t_ok(!is_readable(get_fd(file)));
+	end();
+}
+
+TEST(without_descriptors_in_the_system_it_can_be_told)
+{
+	int fd = -1;
+
+	t_need_kernel("no seccomp");
+	begin();
+	answer_syscall(SYS_eventfd2, ENFILE);
+	t_err(mmn_sync_file_get_fd(file, &fd), -ENFILE);
+	t_eq(fd, -1);
 	end();
 }
 

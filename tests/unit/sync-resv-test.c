@@ -17,6 +17,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "unit/answer-syscall.h"
+
 #define READ MMN_ACCESS_READ
 #define WRITE MMN_ACCESS_WRITE
 
@@ -458,6 +460,18 @@ TEST(without_memory_there_is_an_error)
 	t_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	mmn_sync_file_put(file);
 	mmn_resv_poller_destroy(poller);
+	end();
+}
+
+TEST(without_descriptors_in_the_system_no_poller_is_made)
+{
+	struct mmn_resv_poller *none = NULL;
+
+	t_need_kernel("no seccomp");
+	begin();
+	answer_syscall(SYS_eventfd2, ENFILE);
+	t_err(mmn_resv_poller_create(&resv, READ, &none), -ENFILE);
+	t_ok(!none);
 	end();
 }
 
