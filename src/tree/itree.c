@@ -16,9 +16,10 @@
  * last >= start: if that node starts too far right, so do all that follow.  So
  * the way down remembers the last such group, and one search in it decides.
  *
- * Both go down once: O(height), and T4 bounds the height by 1.44 log2(n + 2).
- * Insert and remove recurse over the same height: 64 levels hold more nodes than
- * there is memory.
+ * Both go down once: O(height), and T4 bounds the height by 1.44 log2(n + 2): 64
+ * levels hold more nodes than there is memory.  Insert and remove go down once
+ * and back up as far as something changes, mostly a few steps: above that no
+ * node is written, and none beside the way is read.
  */
 #include "tree/itree.h"
 
@@ -115,93 +116,117 @@ static struct itree_node *rebalance(struct itree_node *node)
 	return node;
 }
 
-static struct itree_node *insert_below(struct itree_node *root,
-				       struct itree_node *node)
+/*
+ * struct descent - the way from the root to a place in the tree
+ *
+ * Each link is the pointer that leads to the node one step further down, so
+ * that what a rotation puts there can be stored.
+ */
+struct descent {
+	struct itree_node **links[ITREE_MAX_HEIGHT];
+	uint32_t depth;
+};
+
+static struct itree_node **step_down(struct descent *way,
+				     struct itree_node **link, bool left)
 {
-	if (!root)
-		return node;
-	if (node_below(node, root))
-		root->left = insert_below(root->left, node);
-	else
-		root->right = insert_below(root->right, node);
-	return rebalance(root);
+	way->links[way->depth++] = link;
+	return left ? &(*link)->left : &(*link)->right;
 }
 
-static bool contains(const struct itree *tree, uintptr_t start, uint64_t birth,
-		     const struct itree_node **ret_node)
+/* The link to the node with this key, or the empty one where it would be. */
+static struct itree_node **find_link(struct descent *way, struct itree *tree,
+				     uintptr_t start, uint64_t birth)
 {
-	const struct itree_node *at = tree->root;
+	struct itree_node **link = &tree->root, *at;
 
-	while (at && (at->start != start || at->birth != birth))
-		at = key_above(at, start, birth) ? at->left : at->right;
-	if (at)
-		*ret_node = at;
-	return at;
+	way->depth = 0;
+	while ((at = *link) && (at->start != start || at->birth != birth))
+		link = step_down(way, link, key_above(at, start, birth));
+	return link;
+}
+
+/*
+ * Back up to the root.  Further up than @must, the number of links above which
+ * everything is as it was but for what hangs below, it is over with the first
+ * node whose height and end stay: that is all its parent knows of it.
+ */
+static void climb(const struct descent *way, uint32_t must)
+{
+	uint32_t i = way->depth;
+
+	while (i--) {
+		struct itree_node **link = way->links[i];
+		uintptr_t max_last = (*link)->max_last;
+		uint32_t height = (*link)->height;
+
+		*link = rebalance(*link);
+		if (i <= must && (*link)->height == height &&
+		    (*link)->max_last == max_last)
+			return;
+	}
 }
 
 void itree_insert(struct itree *tree, struct itree_node *node)
 {
-	const struct itree_node *twin;
+	struct itree_node **link;
+	struct descent way;
 
 	if (node->start > node->last) {
 		mmn_bug("a range ends before it starts");
 		return;
 	}
-	if (contains(tree, node->start, node->birth, &twin)) {
+	link = find_link(&way, tree, node->start, node->birth);
+	if (*link) {
 		mmn_bug("a key is inserted twice");
 		return;
 	}
 	node->left = NULL;
 	node->right = NULL;
 	update(node);
-	tree->root = insert_below(tree->root, node);
+	*link = node;
 	tree->nr++;
+	climb(&way, way.depth);
 }
 
-/* Takes the smallest node out of a subtree; returns what is left of it. */
-static struct itree_node *detach_first(struct itree_node *root,
-				       struct itree_node **ret_first)
+/* The next larger one, which has no left subtree, takes the node's place. */
+static void replace_by_next(struct descent *way, struct itree_node **link)
 {
-	if (!root->left) {
-		*ret_first = root;
-		return root->right;
-	}
-	root->left = detach_first(root->left, ret_first);
-	return rebalance(root);
-}
+	struct itree_node *node = *link, *next;
+	uint32_t place = way->depth;
+	struct itree_node **at = step_down(way, link, false);
 
-static struct itree_node *remove_below(struct itree_node *root,
-				       const struct itree_node *node)
-{
-	struct itree_node *next;
-	struct itree_node *right;
-
-	if (root == node) {
-		if (!root->right)
-			return root->left;
-		right = detach_first(root->right, &next);
-		next->right = right;
-		next->left = root->left;
-		return rebalance(next);
-	}
-	if (node_below(node, root))
-		root->left = remove_below(root->left, node);
-	else
-		root->right = remove_below(root->right, node);
-	return rebalance(root);
+	while ((*at)->left)
+		at = step_down(way, at, true);
+	next = *at;
+	*at = next->right;
+	next->left = node->left;
+	next->right = node->right;
+	next->height = node->height;
+	next->max_last = node->max_last;
+	*link = next;
+	if (way->depth > place + 1)
+		way->links[place + 1] = &next->right;
 }
 
 void itree_remove(struct itree *tree, struct itree_node *node)
 {
-	const struct itree_node *found = NULL;
+	struct itree_node **link;
+	struct descent way;
+	uint32_t place;
 
-	if (!contains(tree, node->start, node->birth, &found) ||
-	    found != node) {
+	link = find_link(&way, tree, node->start, node->birth);
+	if (*link != node) {
 		mmn_bug("a node is removed from a tree it is not in");
 		return;
 	}
-	tree->root = remove_below(tree->root, node);
+	place = way.depth;
+	if (node->right)
+		replace_by_next(&way, link);
+	else
+		*link = node->left;
 	tree->nr--;
+	climb(&way, place);
 }
 
 /* See the head of the file. */
@@ -257,8 +282,11 @@ struct itree_node *itree_next_overlap(const struct itree *tree,
  */
 static void push_left(struct itree_iter *iter, struct itree_node *node)
 {
-	for (; reaches(node, iter->start); node = node->left)
+	for (; reaches(node, iter->start); node = node->left) {
+		/* Its turn comes after those to the left of it. */
+		__builtin_prefetch(node->right);
 		iter->path[iter->depth++] = node;
+	}
 }
 
 void itree_iter_init(struct itree_iter *iter, const struct itree *tree,
@@ -286,6 +314,18 @@ void itree_iter_seek(struct itree_iter *iter, const struct itree *tree,
 	}
 }
 
+/* What push_left() will find in the next step, one level below its first. */
+static void fetch_ahead(const struct itree_iter *iter)
+{
+	const struct itree_node *right;
+
+	if (!iter->depth)
+		return;
+	right = iter->path[iter->depth - 1]->right;
+	if (right)
+		__builtin_prefetch(right->left);
+}
+
 struct itree_node *itree_iter_next(struct itree_iter *iter)
 {
 	while (iter->depth) {
@@ -294,6 +334,7 @@ struct itree_node *itree_iter_next(struct itree_iter *iter)
 		if (node->start > iter->last)
 			break;
 		push_left(iter, node->right);
+		fetch_ahead(iter);
 		if (node->last >= iter->start)
 			return node;
 	}
