@@ -22,13 +22,15 @@ static void uncount_ranges(struct mmn_state *state,
 			   const struct mmn_invalidate_desc *desc,
 			   const struct change *change)
 {
-	struct itree_node *node;
+	struct itree_node *node, *next;
 	struct itree_iter iter;
 
 	itree_iter_init(&iter, &state->tree, desc->start, desc->last);
-	while ((node = itree_iter_next(&iter))) {
+	for (node = itree_iter_next(&iter); node; node = next) {
 		struct range_sub *sub = range_of_node(node);
 
+		next = itree_iter_next(&iter);
+		range_prefetch(next);
 		if (range_cares(sub, desc) && change_counts(change, sub))
 			range_uncount(sub);
 	}

@@ -230,7 +230,7 @@ static void await_few(uint32_t *door, uint32_t few)
 	}
 }
 
-void hall_await_door(uint32_t *door)
+void hall_await_slowly(uint32_t *door)
 {
 	await_few(door, 0);
 }

@@ -92,9 +92,21 @@ struct hall_pass *hall_own_pass(struct hall *hall);
 
 /* Become the writer; signals are blocked.  The doors come after that. */
 void hall_close(struct hall *hall) MMN_NO_LOCK_ANALYSIS;
-/* Wait until nobody is behind @door; between hall_close() and hall_open(). */
-void hall_await_door(uint32_t *door);
+void hall_await_slowly(uint32_t *door);
 void hall_await_common(struct hall *hall);
 void hall_open(struct hall *hall) MMN_NO_LOCK_ANALYSIS;
+
+/* Wait until nobody is behind @door; between hall_close() and hall_open(). */
+static inline void hall_await_door(uint32_t *door)
+{
+	/*
+	 * pair(hall): the writer's load, with the store in raise_door().
+	 * Without it as there.
+	 * pair(hall_leave): acquire, with the release in lower_own().  Without
+	 * it as there.
+	 */
+	if (unlikely(mmn_load_seq_cst(door) >= DOOR_INSIDE))
+		hall_await_slowly(door);
+}
 
 #endif

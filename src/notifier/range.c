@@ -278,7 +278,10 @@ static void unlink_range(struct mmn_state *state, struct range_sub *sub,
 
 	state_lock(state, &saved);
 	range_unlink(state, sub, running);
-	state_update_hull(state);
+	/* Most are in the middle: the hull does not depend on them. */
+	if (sub->node.start <= state->filter.hull_lo ||
+	    sub->node.last >= state->filter.hull_hi)
+		state_update_hull(state);
 	state_filter_tend(state);
 	state_unlock(state, &saved);
 }
@@ -883,6 +886,7 @@ static bool walk_starts(struct walk *walk, struct itree_node *node)
 		uint64_t version = state_version(state);
 
 		next = ranges_next(walk->iter, walk->desc);
+		range_prefetch(next);
 		is_last = !next && !(walk->change->again & AGAIN_WANTED);
 		if (!next && node == first)
 			note_only(walk, node);

@@ -233,6 +233,13 @@ static inline struct range_sub *range_of_node(struct itree_node *node)
 	return node ? container_of(node, struct range_sub, node) : NULL;
 }
 
+/* It is the next one: its sequence and its count are written soon. */
+static inline void range_prefetch(struct itree_node *node)
+{
+	if (node)
+		__builtin_prefetch(range_of_node(node), 1);
+}
+
 /* ------------------------------------------------------------------ */
 /* A classic subscription                                             */
 /* ------------------------------------------------------------------ */
