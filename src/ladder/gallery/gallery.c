@@ -6,10 +6,23 @@ const struct ladder_scenario *const ladder_gallery[] = {
 	&bool_valid,
 	&bool_counter,
 	&bool_counter_stale,
+	&bool_wait,
 	&bool_reader,
 	/* notifier.c */
 	&notifier_fault,
 	&notifier_insert,
 	&notifier_remove,
+	/* life.c */
+	&range_life,
+	&range_again,
+	&slot_again,
+	&slot_look,
+	&filter_grow,
+	&state_put,
+	&classic_life,
+	&classic_released,
+	&shared_put,
+	&shared_last,
+	&shared_free,
 	NULL,
 };

@@ -8,11 +8,25 @@
 extern const struct ladder_scenario bool_valid;
 extern const struct ladder_scenario bool_counter;
 extern const struct ladder_scenario bool_counter_stale;
+extern const struct ladder_scenario bool_wait;
 extern const struct ladder_scenario bool_reader;
 
 /* notifier.c */
 extern const struct ladder_scenario notifier_fault;
 extern const struct ladder_scenario notifier_insert;
 extern const struct ladder_scenario notifier_remove;
+
+/* life.c */
+extern const struct ladder_scenario range_life;
+extern const struct ladder_scenario range_again;
+extern const struct ladder_scenario slot_again;
+extern const struct ladder_scenario slot_look;
+extern const struct ladder_scenario filter_grow;
+extern const struct ladder_scenario state_put;
+extern const struct ladder_scenario classic_life;
+extern const struct ladder_scenario classic_released;
+extern const struct ladder_scenario shared_put;
+extern const struct ladder_scenario shared_last;
+extern const struct ladder_scenario shared_free;
 
 #endif

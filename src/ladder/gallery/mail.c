@@ -229,6 +229,34 @@ const struct ladder_scenario bool_counter_stale = {
 	.data = &(const struct rules){ END_COUNTS, true, true },
 };
 
+/* The change was begun by somebody who needs no column: before. */
+static void set_up_begun(void)
+{
+	set_up();
+	mail.valid = false;
+	mail.notifiers = 1;
+}
+
+static void end_of_change(void)
+{
+	ladder_note("the page table, then the end");
+	/* relaxed: a page table is read by hardware, in any order */
+	mmn_store_relaxed(&mail.pte, NEW);
+	change_end();
+}
+
+const struct ladder_scenario bool_wait = {
+	.name = "bool-wait",
+	.what = "who waits for the end of a change sees what it changed",
+	.explanation = "The end stores the bool with release, the waiter reads "
+		       "it with acquire.",
+	.setup = set_up_begun,
+	.threads = { fault, end_of_change },
+	.titles = { "device fault", "change" },
+	.check = check,
+	.data = &(const struct rules){ END_COUNTS, true, true },
+};
+
 const struct ladder_scenario bool_reader = {
 	.name = "bool-reader",
 	.what = "the reader makes it valid, when nothing is open",
