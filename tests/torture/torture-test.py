@@ -55,7 +55,7 @@ def expect_caught(run, scenario, flavour):
            f'exit status {run.returncode}\n{run.stdout}{run.stderr}')
     expect(last_line(run).startswith(
         f'torture: FAILURE: {scenario}, flavour {flavour}: '), last_line(run))
-    ladder = re.search(r'^ +us  \S.*\n( +-\d+\.\d  .*\n(?: +\S+\n)?)+\n',
+    ladder = re.search(r'^ +us  \S.*\n( *-\d+\.\d  .*\n(?: +\S+\n)?)+\n',
                        run.stdout, re.M)
     expect(ladder, 'no history\n' + run.stdout)
     expect(max(map(len, ladder[0].splitlines())) <= 80, ladder[0])
@@ -72,7 +72,7 @@ def add_broken(scenario, flavour):
 
 def stall_of(flavour):
     """Those that never come to an end are waited for a little less."""
-    return ['--stall', '1'] if flavour in ('no-backoff',) else []
+    return ['--stall', '1'] if flavour in ('no-backoff', 'no-signal') else []
 
 
 @test

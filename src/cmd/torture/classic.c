@@ -86,6 +86,7 @@ struct subscriber {
 	uint32_t magic;
 	/* atomic */
 	uint32_t releases;
+	struct subscriber *next;
 };
 
 static struct world {
@@ -96,6 +97,8 @@ static struct world {
 	pthread_mutex_t parked_lock;
 	/* parked_lock */
 	struct mmn_invalidate_desc *parked[PARKED];
+	/* parked_lock: poisoned, and looked at all the same */
+	struct subscriber *kept;
 	/* atomic */
 	uint64_t allocated, freed;
 } world;
@@ -313,12 +316,23 @@ static void poison(struct subscriber *subscriber)
 	pthread_mutex_destroy(&subscriber->lock);
 }
 
+static void keep(struct subscriber *subscriber)
+{
+	pthread_mutex_lock(&world.parked_lock);
+	subscriber->next = world.kept;
+	world.kept = subscriber;
+	pthread_mutex_unlock(&world.parked_lock);
+}
+
 static void free_shared(struct mmn_subscription *sub)
 {
 	struct subscriber *subscriber = subscriber_of(sub);
 
 	poison(subscriber);
-	mmn_callback_free(subscriber);
+	if (is_broken(USE_AFTER_PUT))
+		keep(subscriber);
+	else
+		mmn_callback_free(subscriber);
 	/* relaxed: as in allocate() */
 	mmn_fetch_add_relaxed(&world.freed, 1);
 }
@@ -496,9 +510,14 @@ static int set_up(void)
 
 static void tear_down(void)
 {
+	struct subscriber *subscriber;
 	uint32_t i;
 
 	must(!mmn_subscription_synchronize());
+	while ((subscriber = world.kept)) {
+		world.kept = subscriber->next;
+		mmn_callback_free(subscriber);
+	}
 	must(world.allocated == world.freed);
 	for (i = 0; i < GUESTS; i++) {
 		must(world.guests[i].nr_open == 0);

@@ -142,6 +142,8 @@ static void raise_count(uint64_t *count)
 
 void tally(uint32_t counter)
 {
+	if (!self)
+		return;
 	raise_count(&self->counts[counter]);
 }
 
@@ -154,18 +156,21 @@ static uint32_t bucket_of(uint64_t value)
 
 void note_lag(uint64_t lag)
 {
+	if (!self)
+		return;
 	raise_count(&self->lag[bucket_of(lag)]);
 }
 
 void note_range(const char *what, uint32_t first, uint32_t last, uint64_t value)
 {
-	struct ring *ring = &self->ring;
 	struct event *event;
+	struct ring *ring;
 	uint64_t written;
 
 	/* relaxed, all of them: the last events before a failure stay */
-	if (mmn_load_relaxed(&run.failed))
+	if (!self || mmn_load_relaxed(&run.failed))
 		return;
+	ring = &self->ring;
 	written = mmn_load_relaxed(&ring->written);
 	event = &ring->events[written % RING];
 	mmn_store_relaxed(&event->ns, now());
@@ -285,7 +290,19 @@ static void add_actor(const struct role *role, const char *name, uint32_t index)
 
 static uint32_t crowd_of(const struct role *role)
 {
-	return run.options->crowd ? run.options->crowd : role->nr;
+	if (role->is_fixed || !run.options->crowd)
+		return role->nr;
+	return run.options->crowd;
+}
+
+uint32_t actors_of(const char *name)
+{
+	const struct role *role = run.scenario->roles;
+
+	for (; role < run.scenario->roles + MAX_ROLES && role->name; role++)
+		if (!strcmp(role->name, name))
+			return crowd_of(role);
+	return 0;
 }
 
 static int cast(void)

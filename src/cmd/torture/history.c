@@ -7,7 +7,7 @@
 #include "torture.h"
 
 enum {
-	TIME_WIDTH = 11,
+	TIME_WIDTH = 13,
 	CELL_WIDTH = 15,
 	MAX_SHOWN = 4,
 	CELL_SIZE = 64,

@@ -14,8 +14,9 @@
 #define DEFAULT_STALL 60
 
 static const struct scenario *const scenarios[] = {
-	&notifier_scenario,
-	&classic_scenario,
+	&notifier_scenario, &classic_scenario, &fence_scenario,
+	&ww_scenario,	    &resv_scenario,    &sync_scenario,
+	&cache_scenario,    &process_scenario,
 };
 
 #define NR_SCENARIOS (sizeof(scenarios) / sizeof(*scenarios))

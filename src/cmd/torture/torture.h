@@ -60,6 +60,8 @@ struct role {
 	void (*step)(void);
 	/* After the last one, to let others go; may be NULL. */
 	void (*leave)(void);
+	/* Always @nr of them, whatever --threads says. */
+	bool is_fixed;
 };
 
 struct scenario {
@@ -127,8 +129,15 @@ const char *torture_failure(void);
 /* Threads of the last run are left that will never end. */
 bool torture_is_stuck(void);
 
-/* --- what scenarios use, as the thread that they run in ------------------- */
+/*
+ * --- what scenarios use, as the thread that they run in -------------------
+ *
+ * Threads of the library, which run some callbacks, are no actors: they may call
+ * is_broken(), is_over(), tally(), the notes and fail().
+ */
 
+/* How many actors have this role; for set_up() too. */
+uint32_t actors_of(const char *role);
 /* The bits of the flavour. */
 bool is_broken(uint32_t bits);
 /* The run ends: soon, or because something failed. */
