@@ -78,6 +78,9 @@ static uint16_t claim_slot(struct mmn_state *state,
 		 * pair(slot_owner): acquire, with the release in free_slot().
 		 * Without it the ids in the slot are those of its last owner but
 		 * one, and are given twice.
+		 * pair(slot_range): release, with the acquire in hold_slot().
+		 * Without it an insert compares its range with one that the
+		 * descriptor had before.
 		 */
 		if (mmn_cmpxchg_seq_cst(word, &free, (uintptr_t)desc))
 			return i;

@@ -340,7 +340,7 @@ static struct mmn_invalidate_desc *hold_slot(struct slot *slot)
 		if (!word || word & (SLOT_COUNTED | SLOT_OVER))
 			return NULL;
 		/*
-		 * pair(open_insert): acquire, with the store in claim_slot().
+		 * pair(slot_range): acquire, with the release in claim_slot().
 		 * Without it the range in the descriptor is not yet there.
 		 */
 		if (mmn_cmpxchg_acquire(&slot->word, &word, word | SLOT_HELD))

@@ -9,14 +9,20 @@ const struct ladder_scenario *const ladder_gallery[] = {
 	&bool_wait,
 	&bool_reader,
 	/* notifier.c */
+	&notifier_mail,
 	&notifier_fault,
 	&notifier_insert,
 	&notifier_remove,
+	/* kernel.c */
+	&kernel_seq,
+	&kernel_seq_plain,
+	&kernel_seq_locked,
 	/* life.c */
 	&range_life,
 	&range_again,
 	&slot_again,
 	&slot_look,
+	&slot_twice,
 	&filter_grow,
 	&state_put,
 	&classic_life,

@@ -12,15 +12,22 @@ extern const struct ladder_scenario bool_wait;
 extern const struct ladder_scenario bool_reader;
 
 /* notifier.c */
+extern const struct ladder_scenario notifier_mail;
 extern const struct ladder_scenario notifier_fault;
 extern const struct ladder_scenario notifier_insert;
 extern const struct ladder_scenario notifier_remove;
+
+/* kernel.c */
+extern const struct ladder_scenario kernel_seq;
+extern const struct ladder_scenario kernel_seq_plain;
+extern const struct ladder_scenario kernel_seq_locked;
 
 /* life.c */
 extern const struct ladder_scenario range_life;
 extern const struct ladder_scenario range_again;
 extern const struct ladder_scenario slot_again;
 extern const struct ladder_scenario slot_look;
+extern const struct ladder_scenario slot_twice;
 extern const struct ladder_scenario filter_grow;
 extern const struct ladder_scenario state_put;
 extern const struct ladder_scenario classic_life;

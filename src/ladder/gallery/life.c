@@ -198,6 +198,25 @@ const struct ladder_scenario slot_look = {
 	.titles = { "insert", "change" },
 };
 
+static void change_twice(void)
+{
+	ladder_note("a change, and another one with its descriptor");
+	change(&life.descs[0], PAGE);
+	change(&life.descs[0], OTHER + 0x10000);
+}
+
+const struct ladder_scenario slot_twice = {
+	.name = "slot-twice",
+	.what = "an insert looks at a change that is over, and followed by "
+		"another",
+	.explanation = "The slot may hold the same descriptor with another "
+		       "range by now; taking the slot makes\nthat one visible.",
+	.setup = set_up,
+	.each = each,
+	.threads = { insert_looks, change_twice },
+	.titles = { "insert", "changes" },
+};
+
 /* ------------------------------------------------------------------ */
 /* The filter                                                         */
 /* ------------------------------------------------------------------ */

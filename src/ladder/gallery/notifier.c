@@ -130,6 +130,17 @@ static void change(void)
 	ladder_assert(!mmn_invalidate_end(&desc));
 }
 
+static void change_elsewhere(void)
+{
+	struct mmn_invalidate_desc desc;
+
+	ladder_note("a change elsewhere");
+	mmn_invalidate_desc_init(&desc, device.state, MMN_EVENT_UNMAP,
+				 16 * PAGE, 16 * PAGE + 4095);
+	ladder_assert(!mmn_invalidate_start(&desc));
+	ladder_assert(!mmn_invalidate_end(&desc));
+}
+
 static void insert_then_fault(void)
 {
 	ladder_note("a fresh subscription");
@@ -182,4 +193,17 @@ const struct ladder_scenario notifier_remove = {
 	.each = each,
 	.threads = { remove_and_free, change },
 	.titles = { "remove", "change" },
+};
+
+const struct ladder_scenario notifier_mail = {
+	.name = "notifier-mail",
+	.what = "the three CPUs of the mail, and a word for each range",
+	.explanation =
+		"The reader takes no lock and waits for changes of its own "
+		"range only; the change\nelsewhere meets nobody.",
+	.setup = set_up_inserted,
+	.each = each,
+	.threads = { fault, change, change_elsewhere },
+	.titles = { "device fault", "change", "elsewhere" },
+	.check = check,
 };
