@@ -25,7 +25,8 @@ help:
 	@echo 'make run       mirror a live python3 program, and report'
 	@echo '               (PROGRAM="..." for another one, RUN_FLAGS="...")'
 	@echo 'make check     build and run all tests'
-	@echo 'make check-long  1e8 operations of the notifier leave nothing behind'
+	@echo 'make check-long  1e8 operations of the notifier leave nothing behind,'
+	@echo '               and races of fences as often as the specification has them'
 	@echo 'make bench     print the benchmarks, each a ratio in one process, and'
 	@echo '               draw figures in FIGURES=$(FIGURES)/'
 	@echo 'make figures   draw those of doc/ anew'
@@ -56,6 +57,12 @@ check: deps build
 check-long: build
 	T_OPERATIONS=100000000 $(BUILD)/tests/notifier-torture-test \
 		many_operations_leave_nothing_behind
+	export T_FULL=1 T_TIMEOUT_SCALE=10; \
+	$(BUILD)/tests/fence-core-test after_removal_a_callback_does_not_run && \
+	$(BUILD)/tests/fence-pool-test readers_find_what_was_in_the_slot && \
+	$(BUILD)/tests/fence-container-test \
+		a_long_chain_is_dropped_with_a_small_stack \
+		a_long_chain_signals_with_a_small_stack
 
 $(BENCH_BUILD)/build.ninja:
 	@scripts/deps.sh build

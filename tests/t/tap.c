@@ -320,6 +320,11 @@ void t_may_keep_open(unsigned int count, const char *why)
 
 /* --- misuse reports ------------------------------------------------------ */
 
+unsigned int t_size(unsigned int usual, unsigned int full)
+{
+	return getenv("T_FULL") ? full : usual;
+}
+
 bool t_is_emulated(void)
 {
 	return getenv("T_EMULATED");

@@ -124,6 +124,12 @@ bool t_is_emulated(void);
 void t_need_kernel(const char *why);
 
 /*
+ * How much of something: @usual, or as much as was asked for in so many words, @full,
+ * when T_FULL is in the environment, as `make check-long` has it.
+ */
+unsigned int t_size(unsigned int usual, unsigned int full);
+
+/*
  * Allow the test to leave up to @bytes mapped, for memory that the library
  * keeps for the life of the process on purpose.
  */

@@ -341,7 +341,7 @@ static struct dma_fence *make_chain(struct dma_fence **fences, uint64_t n,
 	return last;
 }
 
-enum { LONG_CHAIN = 200000 };
+static unsigned int long_chain;
 
 static void *drop_chain(void *arg)
 {
@@ -364,40 +364,41 @@ static void run_with_64k_stack(void *(*run)(void *arg), void *arg)
 /* 56, 57 */
 TEST(a_long_chain_is_dropped_with_a_small_stack, .timeout = 60)
 {
-	struct dma_fence **fences = calloc(LONG_CHAIN, sizeof(*fences));
-	struct dma_fence *last = make_chain(fences, LONG_CHAIN, 1);
-	struct dma_fence *middle, *iter;
+	struct dma_fence *last, *middle, *iter, **fences;
 	pthread_t thread;
-	int i;
+	unsigned int i;
 
 	begin();
+	long_chain = t_size(200000, 1000000);
+	fences = calloc(long_chain, sizeof(*fences));
+	last = make_chain(fences, long_chain, 1);
 	/* A reference in the middle, dropped by another thread meanwhile. */
 	middle = dma_fence_get(last);
-	for (i = 0; i < LONG_CHAIN / 2; i++)
+	for (i = 0; i < long_chain / 2; i++)
 		middle = dma_fence_chain_walk(middle);
 	pthread_create(&thread, NULL, drop_chain, middle);
 	run_with_64k_stack(drop_chain, last);
 	pthread_join(thread, NULL);
-	put_all(fences, LONG_CHAIN);
-	t_eq(nr_released, LONG_CHAIN);
+	put_all(fences, (int)long_chain);
+	t_eq(nr_released, long_chain);
 	/* The same when all have signalled, and nobody has walked by. */
-	last = make_chain(fences, LONG_CHAIN, 1);
-	for (i = 0; i < LONG_CHAIN; i++)
+	last = make_chain(fences, long_chain, 1);
+	for (i = 0; i < long_chain; i++)
 		dma_fence_signal(fences[i]);
 	run_with_64k_stack(drop_chain, last);
-	put_all(fences, LONG_CHAIN);
-	t_eq(nr_released, 2 * LONG_CHAIN);
+	put_all(fences, (int)long_chain);
+	t_eq(nr_released, 2 * long_chain);
 	/* And when a walk takes them all out. */
-	last = make_chain(fences, LONG_CHAIN, 1);
-	for (i = 0; i < LONG_CHAIN; i++)
+	last = make_chain(fences, long_chain, 1);
+	for (i = 0; i < long_chain; i++)
 		dma_fence_signal(fences[i]);
 	iter = dma_fence_chain_walk(dma_fence_get(last));
 	t_ok(!iter);
 	t_ok(dma_fence_is_signaled(last));
 	dma_fence_put(last);
-	put_all(fences, LONG_CHAIN);
+	put_all(fences, (int)long_chain);
 	free(fences);
-	end(3 * LONG_CHAIN);
+	end(3 * long_chain);
 }
 
 struct enabling {
@@ -421,24 +422,26 @@ static void *signal_one(void *arg)
 
 TEST(a_long_chain_signals_with_a_small_stack, .timeout = 60)
 {
-	struct dma_fence **fences = calloc(LONG_CHAIN, sizeof(*fences));
 	struct enabling enabling;
-	int i;
+	struct dma_fence **fences;
+	unsigned int i;
 
 	begin();
-	enabling.last = make_chain(fences, LONG_CHAIN, 1);
+	long_chain = t_size(200000, 1000000);
+	fences = calloc(long_chain, sizeof(*fences));
+	enabling.last = make_chain(fences, long_chain, 1);
 	run_with_64k_stack(enable_chain, &enabling);
 	/* Newest first: the whole chain follows from the last signal. */
-	for (i = LONG_CHAIN - 1; i > 0; i--)
+	for (i = long_chain - 1; i > 0; i--)
 		dma_fence_signal(fences[i]);
 	t_eq(nr_calls, 0);
 	run_with_64k_stack(signal_one, fences[0]);
 	t_eq(nr_calls, 1);
 	t_eq(dma_fence_get_status(enabling.last), 1);
 	dma_fence_put(enabling.last);
-	put_all(fences, LONG_CHAIN);
+	put_all(fences, (int)long_chain);
 	free(fences);
-	end(LONG_CHAIN);
+	end(long_chain);
 }
 
 /* 58 */

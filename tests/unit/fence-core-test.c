@@ -465,15 +465,14 @@ static void write_slowly(struct dma_fence *fence, struct dma_fence_cb *cb)
 	mine->written = 2;
 }
 
-enum { NR_REMOVALS = 20000 };
-
 static struct dma_fence *race_fences;
+static unsigned int nr_removals;
 
 static void *signal_each(void *arg)
 {
-	int i;
+	unsigned int i;
 
-	for (i = 0; i < NR_REMOVALS; i++) {
+	for (i = 0; i < nr_removals; i++) {
 		pthread_barrier_wait(&start);
 		dma_fence_signal(&race_fences[i]);
 	}
@@ -482,16 +481,16 @@ static void *signal_each(void *arg)
 
 TEST(after_removal_a_callback_does_not_run, .timeout = 60)
 {
-	int removed = 0, ran = 0, i;
+	unsigned int removed = 0, ran = 0, i;
 	pthread_t thread;
 
+	nr_removals = t_size(20000, 1000000);
 	pthread_barrier_init(&start, NULL, 2);
-	race_fences = calloc(NR_REMOVALS, sizeof(*race_fences));
-	for (i = 0; i < NR_REMOVALS; i++)
-		dma_fence_init(&race_fences[i], &kept_ops, NULL, 1,
-			       (uint64_t)i);
+	race_fences = calloc(nr_removals, sizeof(*race_fences));
+	for (i = 0; i < nr_removals; i++)
+		dma_fence_init(&race_fences[i], &kept_ops, NULL, 1, i);
 	pthread_create(&thread, NULL, signal_each, NULL);
-	for (i = 0; i < NR_REMOVALS; i++) {
+	for (i = 0; i < nr_removals; i++) {
 		struct raced_cb *mine = calloc(1, sizeof(*mine));
 
 		t_err(dma_fence_add_callback(&race_fences[i], &mine->cb,
@@ -512,8 +511,8 @@ TEST(after_removal_a_callback_does_not_run, .timeout = 60)
 		free(mine);
 	}
 	pthread_join(thread, NULL);
-	t_note("%d removed, %d ran", removed, ran);
-	t_eq(removed + ran, NR_REMOVALS);
+	t_note("%u removed, %u ran", removed, ran);
+	t_eq(removed + ran, nr_removals);
 	free(race_fences);
 	pthread_barrier_destroy(&start);
 }

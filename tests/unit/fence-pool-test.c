@@ -254,8 +254,8 @@ static void replace_once(void)
 TEST(readers_find_what_was_in_the_slot, .timeout = 60)
 {
 	struct reader readers[2] = { { .nr_found = 0 } };
+	unsigned int i, nr_replaced = t_size(300000, 10000000);
 	struct dma_fence *null_slot = NULL;
-	int i;
 
 	begin();
 	dma_fence_read_begin();
@@ -267,7 +267,7 @@ TEST(readers_find_what_was_in_the_slot, .timeout = 60)
 		t_err(pthread_create(&readers[i].thread, NULL, read_slots,
 				     &readers[i]),
 		      0);
-	for (i = 0; i < 300000; i++)
+	for (i = 0; i < nr_replaced; i++)
 		replace_once();
 	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
 	for (i = 0; i < 2; i++) {
