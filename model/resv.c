@@ -161,8 +161,11 @@ static int get_ref(int word)
 	int fence = fence_of(word);
 	int count = ld(refcount[fence], rlx);
 
-	if (!count || !atomic_compare_exchange_strong_explicit(
-			      &refcount[fence], &count, count + 1, O_GET, rlx))
+	if (!count)
+		return 0;
+	/* One that fails ends the attempt: what it has read is of no use. */
+	if (!atomic_compare_exchange_strong_explicit(&refcount[fence], &count,
+						     count + 1, O_GET, rlx))
 		return 0;
 	return BUG == 6 || ld(life[fence], rlx) == word / LIFE;
 }

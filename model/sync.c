@@ -47,8 +47,19 @@ void __VERIFIER_assume(_Bool);
 #define ld(x, o) atomic_load_explicit(&(x), o)
 #define st(x, v, o) atomic_store_explicit(&(x), v, o)
 #define add(x, v, o) atomic_fetch_add_explicit(&(x), v, o)
-#define cas(x, pe, v, o) \
-	atomic_compare_exchange_strong_explicit(&(x), pe, v, o, rlx)
+/* One that fails only looks: the checker would give it the order of success. */
+#define cas(x, pe, v, o)                                                 \
+	({                                                               \
+		int found_ = ld(x, rlx), hit_ = found_ == *(pe);         \
+                                                                         \
+		if (hit_)                                                \
+			__VERIFIER_assume(                               \
+				atomic_compare_exchange_strong_explicit( \
+					&(x), pe, v, o, rlx));           \
+		else                                                     \
+			*(pe) = found_;                                  \
+		hit_;                                                    \
+	})
 
 enum { NOWHERE, PENDING, ATTACHED, USED_UP };
 
