@@ -65,7 +65,7 @@ void __VERIFIER_assume(_Bool);
 #ifndef O_ASLEEP /* sleep_until_rung() */
 #define O_ASLEEP memory_order_acq_rel
 #endif
-#ifndef O_RING /* cache_ring() */
+#ifndef O_RING /* cache_ring(), cache_ring_soon() */
 #define O_RING memory_order_acq_rel
 #endif
 #ifndef O_QUEUE /* push() */
@@ -96,7 +96,7 @@ enum { FREE, LIVE, DYING };
 static atomic_int state, section, place, shared, nr_dying, kicked;
 static atomic_int seq, where, what, in_flight, asleep, queued, work, x;
 /* not synchronised by themselves */
-static int data, freed, submitted, changed, held, slept, looked;
+static int data, freed, submitted, changed, held, slept, napped, looked;
 
 /* ------------------------------------------------------------------ */
 
@@ -267,21 +267,44 @@ static void *registrar(void *unused)
 	return unused;
 }
 
+enum { BUSY, ASLEEP, NAPPING, HURRIED = 4 };
+
+/* A nap, which ends by itself or because of a ring, and then sleep. */
 static void *sleeper(void *unused)
 {
+	if (!(xchg(asleep, NAPPING, O_ASLEEP) & HURRIED))
+		napped = !ld(work, rlx);
 	if (BUG != 8)
-		xchg(asleep, 1, O_ASLEEP);
+		xchg(asleep, ASLEEP, O_ASLEEP);
 	if (!ld(work, rlx))
 		slept = 1;
 	if (BUG == 8)
-		xchg(asleep, 1, O_ASLEEP);
+		xchg(asleep, ASLEEP, O_ASLEEP);
 	return unused;
 }
 
+/* held: woken */
 static void *ringer(void *unused)
 {
 	st(work, 1, rlx);
-	if (xchg(asleep, 0, O_RING))
+	if (xchg(asleep, HURRIED, O_RING) & (ASLEEP | NAPPING))
+		held = 1;
+	return unused;
+}
+
+static void *soon_ringer(void *unused)
+{
+	int was;
+
+	st(work, 1, rlx);
+	if (BUG == 11) {
+		was = ld(asleep, rlx);
+		if (was & ASLEEP)
+			st(asleep, BUSY, rlx);
+	} else {
+		was = atomic_fetch_and_explicit(&asleep, ~ASLEEP, O_RING);
+	}
+	if (was & ASLEEP)
 		held = 1;
 	return unused;
 }
@@ -387,6 +410,9 @@ int main(void)
 	place = 1;
 	pthread_create(&a, NULL, late_putter, NULL);
 	pthread_create(&b, NULL, second_look, NULL);
+#elif SCENARIO == 11
+	pthread_create(&a, NULL, sleeper, NULL);
+	pthread_create(&b, NULL, soon_ringer, NULL);
 #else
 #error "no such scenario"
 #endif
@@ -396,8 +422,11 @@ int main(void)
 		assert(freed || ld(kicked, rlx));
 	if (SCENARIO == 3)
 		assert(!(submitted && changed));
+	/* Who is woken, or finds another value, does not sleep on. */
 	if (SCENARIO == 6)
-		assert(!slept || held);
+		assert(!napped || held);
+	if (SCENARIO == 6 || SCENARIO == 11)
+		assert(!slept || (held && ld(asleep, rlx) != ASLEEP));
 	if (SCENARIO == 7)
 		assert(looked || ld(work, rlx));
 	return 0;

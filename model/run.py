@@ -267,11 +267,12 @@ CACHE = {
     3: 'a fence is added, and the memory changes',
     4: 'a look at an entry that is being replaced',
     5: 'a region is registered and found',
-    6: 'the worker goes to sleep, and somebody rings',
+    6: 'the worker naps and goes to sleep, and somebody rings',
     7: 'a region is kicked while the worker looks at it',
     8: 'a thread ends, its reference does not',
     9: 'the last transfer is over, and the memory changes',
     10: 'a put, and the worker looks at the region again',
+    11: 'the worker naps and goes to sleep, somebody rings who has time',
 }
 CACHE_CHANGED = [
     ('bucket_write(), even: relaxed', {'O_BUCKET': RLX}, 4),
@@ -288,6 +289,8 @@ CACHE_CHANGED = [
     ('mmn_cache_add_fence(): acquire', {'O_ADD': ACQ}, 3),
     ('sleep_until_rung(): release', {'O_ASLEEP': REL}, 6),
     ('cache_ring(): acquire', {'O_RING': ACQ}, 6),
+    ('sleep_until_rung(): release', {'O_ASLEEP': REL}, 11),
+    ('cache_ring_soon(): acquire', {'O_RING': ACQ}, 11),
     ('push(): acquire', {'O_QUEUE': ACQ}, 7),
     ('look_again(): release', {'O_UNQUEUE': REL}, 7),
     ('land(): relaxed', {'O_LAND': RLX}, 9),
@@ -303,6 +306,7 @@ CACHE_CHANGED = [
     ('a fence is added by test, then counted', {'BUG': 7}, 3),
     ('the worker looks before it says that it sleeps', {'BUG': 8}, 6),
     ('the worker looks before it takes the mark off', {'BUG': 9}, 7),
+    ('who has time looks before it rings', {'BUG': 11}, 11),
     ('a place is cleared before it is moved', {'BUG': 10}, 8),
 ]
 MODELS = {

@@ -106,6 +106,9 @@
 #define mmn_fetch_and_release(p, v)                 \
 	(MMN_ATOMIC_SITE(mmn_fetch_and_release, p), \
 	 __atomic_fetch_and((p), (v), __ATOMIC_RELEASE))
+#define mmn_fetch_and_acq_rel(p, v)                 \
+	(MMN_ATOMIC_SITE(mmn_fetch_and_acq_rel, p), \
+	 __atomic_fetch_and((p), (v), __ATOMIC_ACQ_REL))
 
 /*
  * Compare and exchange, strong: true when *p was *expected and is now v;

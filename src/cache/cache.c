@@ -79,7 +79,7 @@ static void *map_bytes(uint64_t bytes)
 	if (ret < 0 && ret >= -4095)
 		return NULL;
 	/* A hint: of no matter when the kernel has no huge pages. */
-	if (bytes >= 2 * HUGE_BYTES)
+	if (bytes >= HUGE_BYTES)
 		mmn_syscall3(__NR_madvise, ret, bytes, MADV_HUGEPAGE);
 	return (void *)ret;
 }

@@ -40,6 +40,20 @@ enum region_state {
 	REGION_DRAINING,
 };
 
+/*
+ * What the worker does when there is nothing to do.  Bits, so that a ring that
+ * has time takes one off and leaves the others.
+ */
+enum worker_rest {
+	WORKER_BUSY = 0,
+	/* until it is rung for */
+	WORKER_ASLEEP = 1,
+	/* for NAP_NS, unless it is urgent */
+	WORKER_NAPPING = 2,
+	/* busy, and not to nap: somebody waits */
+	WORKER_HURRIED = 4,
+};
+
 /* in_flight: fences in units of FLIGHT_ONE, and a bit for who waits for 0. */
 #define FLIGHT_WAITER UINT32_C(1)
 #define FLIGHT_ONE UINT32_C(2)
@@ -151,7 +165,7 @@ struct mmn_cache {
 
 	/* atomic: stack of DYING regions that the worker is to look at again */
 	struct region *kicked __attribute__((aligned(CACHE_LINE)));
-	/* atomic, futex: 1 while the worker sleeps */
+	/* atomic, futex: enum worker_rest */
 	uint32_t asleep;
 	/* atomic: the worker is to end */
 	uint32_t stop;
@@ -225,12 +239,19 @@ bool region_watch(struct region *region, struct watch *watch,
 /* Do fences keep it? */
 bool region_in_flight(const struct region *region);
 
-/* LIVE or PENDING -> DYING; lock held.  Call cache_ring() after unlocking. */
+/*
+ * LIVE or PENDING -> DYING; lock held.  Call cache_ring_soon() after unlocking,
+ * or cache_ring() when somebody waits for it.
+ */
 void region_retire(struct region *region);
 
 /* Have the worker look at it; any context but signal handlers. */
 void region_kick(struct region *region);
+void region_kick_soon(struct region *region);
+
+/* Wake the worker; soon: not when it will have woken by itself in a moment. */
 void cache_ring(struct mmn_cache *cache);
+void cache_ring_soon(struct mmn_cache *cache);
 
 /* worker.c */
 void *cache_worker(void *cache);

@@ -102,7 +102,7 @@ static inline void kick_if_dying(struct mmn_cache *cache, struct region *region)
 	/* relaxed, both: hold_synchronize() orders them, see hold.h */
 	if (mmn_load_relaxed(&cache->nr_dying) &&
 	    mmn_load_relaxed(&region->state) == REGION_DYING)
-		region_kick(region);
+		region_kick_soon(region);
 }
 
 static __attribute__((noinline)) void put_slowly(struct mmn_cache *cache,
@@ -356,6 +356,7 @@ static int begin(struct request *req, struct region **ret_region,
 {
 	struct mmn_cache *cache = req->cache;
 	struct mmn_sigmask saved;
+	bool retired;
 	int err;
 
 	cache_lock(cache, &saved);
@@ -372,8 +373,10 @@ static int begin(struct request *req, struct region **ret_region,
 		*ret_live =
 			mmn_load_relaxed(&(*ret_region)->state) == REGION_LIVE;
 	cache_check(cache);
+	retired = cache->nr_retired != cache->nr_examined;
 	cache_unlock(cache, &saved);
-	cache_ring(cache);
+	if (retired)
+		cache_ring_soon(cache);
 	return err;
 }
 
@@ -435,6 +438,7 @@ static int end(struct region *region, uint64_t seq)
 {
 	struct mmn_cache *cache = region->cache;
 	struct mmn_sigmask saved;
+	bool retired;
 	int err = 0;
 
 	cache_lock(cache, &saved);
@@ -448,8 +452,10 @@ static int end(struct region *region, uint64_t seq)
 	}
 	cache_progress(cache);
 	cache_check(cache);
+	retired = cache->nr_retired != cache->nr_examined;
 	cache_unlock(cache, &saved);
-	cache_ring(cache);
+	if (retired)
+		cache_ring_soon(cache);
 	return err;
 }
 
@@ -496,16 +502,11 @@ static bool evict_and_wait(struct request *req)
 	cache_evict(cache, batch(cache), 0);
 	target = cache->nr_retired;
 	some = target != cache->nr_examined;
-	cache_unlock(cache, &saved);
-	cache_ring(cache);
-	if (!some)
-		return false;
-	cache_lock(cache, &saved);
 	while ((int32_t)(cache->nr_examined - target) < 0)
 		if (cache_sleep(cache, &saved, req->deadline_ns))
 			break;
 	cache_unlock(cache, &saved);
-	return true;
+	return some;
 }
 
 /* The device or the kernel has no room: make some.  False to give up. */

@@ -28,7 +28,7 @@ static void kick_if_dying(struct region *region)
 {
 	/* relaxed: ordered by the grace period, see hold.h */
 	if (mmn_load_relaxed(&region->state) == REGION_DYING)
-		region_kick(region);
+		region_kick_soon(region);
 }
 
 /* References that outlive the thread move to the region. */

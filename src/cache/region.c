@@ -42,11 +42,23 @@ static void push(struct region *region)
 void cache_ring(struct mmn_cache *cache)
 {
 	/*
-	 * pair(cache_asleep): release and acquire, with the exchange in
+	 * pair(cache_asleep): release and acquire, with the exchanges in
 	 * sleep_until_rung().  Without it the worker may sleep on: one of the
 	 * two comes first, and the other sees what was done before it.
 	 */
-	if (mmn_xchg_acq_rel(&cache->asleep, 0))
+	if (mmn_xchg_acq_rel(&cache->asleep, WORKER_HURRIED) &
+	    (WORKER_ASLEEP | WORKER_NAPPING))
+		mmn_wake(&cache->asleep, 1);
+}
+
+void cache_ring_soon(struct mmn_cache *cache)
+{
+	/*
+	 * pair(cache_asleep): release and acquire, with the exchanges in
+	 * sleep_until_rung().  Without it the worker may sleep on.
+	 */
+	if (mmn_fetch_and_acq_rel(&cache->asleep, ~(uint32_t)WORKER_ASLEEP) &
+	    WORKER_ASLEEP)
 		mmn_wake(&cache->asleep, 1);
 }
 
@@ -54,6 +66,12 @@ void region_kick(struct region *region)
 {
 	push(region);
 	cache_ring(region->cache);
+}
+
+void region_kick_soon(struct region *region)
+{
+	push(region);
+	cache_ring_soon(region->cache);
 }
 
 /* ------------------------------------------------------------------ */
@@ -345,7 +363,7 @@ static bool invalidate_start(struct mmn_range_subscription *sub,
 	cache_check(cache);
 	mmn_mutex_unlock(&cache->lock);
 	if (live)
-		cache_ring(cache);
+		cache_ring_soon(cache);
 	if (!cache->config.wait_ns || !region_in_flight(region))
 		return true;
 	if (!mmn_invalidate_is_blockable(desc))

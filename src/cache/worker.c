@@ -16,20 +16,48 @@
 #include "base/wait.h"
 #include "cache/cache.h"
 
+/*
+ * How long changes of idle regions are collected after some were deregistered:
+ * waking this thread costs as much as all the rest of a change, and waiting for
+ * sections is paid once for all of them.
+ */
+#define NAP_NS (100 * UINT64_C(1000))
+
+/* How many regions are taken out in one step, while changes wait. */
+#define BATCH 32
+
+static void nap(struct mmn_cache *cache)
+{
+	struct timespec until;
+	uint32_t was;
+
+	/*
+	 * pair(cache_asleep): release and acquire, with the exchange in
+	 * cache_ring().  Without it this thread naps although somebody waits
+	 * for it.
+	 */
+	was = mmn_xchg_acq_rel(&cache->asleep, WORKER_NAPPING);
+	if (was & WORKER_HURRIED)
+		return;
+	until = mmn_timespec(mmn_now_ns() + NAP_NS);
+	mmn_wait_on(&cache->asleep, WORKER_NAPPING, &until);
+}
+
 static void sleep_until_rung(struct mmn_cache *cache)
 {
 	/*
-	 * pair(cache_asleep): release and acquire, with the exchange in
-	 * cache_ring().
-	 * Without it a region needs this thread, which sleeps.
+	 * pair(cache_asleep): release and acquire, with the read-modify-writes
+	 * in cache_ring() and cache_ring_soon().  Without it a region needs this
+	 * thread, which sleeps.
 	 */
-	mmn_xchg_acq_rel(&cache->asleep, 1);
+	mmn_xchg_acq_rel(&cache->asleep, WORKER_ASLEEP);
 	/* relaxed: the exchange orders them after whatever was rung for */
 	if (!mmn_load_relaxed(&cache->kicked) &&
 	    !mmn_load_relaxed(&cache->stop) &&
 	    mmn_load_relaxed(&cache->nr_retired) == cache->nr_examined)
-		mmn_wait_on(&cache->asleep, 1, NULL);
-	mmn_xchg_relaxed(&cache->asleep, 0); /* relaxed: nobody waits for it */
+		mmn_wait_on(&cache->asleep, WORKER_ASLEEP, NULL);
+	/* relaxed: who has rung has woken it, or comes before the next nap */
+	mmn_xchg_relaxed(&cache->asleep, WORKER_BUSY);
 }
 
 /* A fence that a user put on the reservation object himself. */
@@ -50,57 +78,123 @@ static bool watch_resv(struct region *region)
 	return watched;
 }
 
-/* True when the device has let go already. */
-static bool deregister(struct region *region)
-{
-	struct mmn_cache *cache = region->cache;
-	const struct mmn_cache_config *config = &cache->config;
-	struct dma_fence *fence;
+/*
+ * struct round - what became of the regions that are looked at
+ *
+ * They leave the address space together, because each step of the notifier holds
+ * up all changes.
+ */
+struct round {
+	struct mmn_cache *cache;
+	/* deregistered, the subscription is still there */
+	struct list_head leaving;
+	uint32_t nr_leaving;
+	/* over */
+	struct list_head done;
+};
 
-	fence = config->ops->deregister_region(config->arg, &region->public);
-	mmn_range_subscription_remove(&region->sub);
-	region->last_fence = fence;
-	/* relaxed: only the callback below and this thread look for it */
-	mmn_store_relaxed(&region->state, REGION_DRAINING);
-	return !fence || !region_watch(region, &region->watch, fence);
+static void round_init(struct round *round, struct mmn_cache *cache)
+{
+	round->cache = cache;
+	list_init(&round->leaving);
+	round->nr_leaving = 0;
+	list_init(&round->done);
 }
 
-static void finish(struct region *region)
+/* Nothing of the registration is left; lock held. */
+static void account(struct region *region)
 {
 	struct mmn_cache *cache = region->cache;
 
-	dma_fence_put(region->last_fence);
-	region->last_fence = NULL;
-	region->settled = false;
-	dma_resv_fini(&region->resv);
-	mmn_mutex_lock(&cache->lock);
 	cache->stats.quarantined--;
 	cache->stats.quarantined_bytes -= region_bytes(region);
 	cache->stats.deregistered++;
 	/* relaxed: who reads the old number looks at the region */
 	mmn_store_relaxed(&cache->nr_dying, cache->stats.quarantined);
 	region_free(region);
+}
+
+static void finish(struct round *round, struct region *region)
+{
+	dma_fence_put(region->last_fence);
+	region->last_fence = NULL;
+	region->settled = false;
+	dma_resv_fini(&region->resv);
+	list_add_tail(&region->link, &round->done);
+}
+
+static void unsubscribe(struct round *round)
+{
+	struct mmn_range_edit edits[BATCH];
+	struct region *region;
+	uint32_t nr = 0;
+
+	list_for_each (region, &round->leaving, link)
+		edits[nr++] = (struct mmn_range_edit){
+			.op = MMN_RANGE_REMOVE,
+			.sub = &region->sub,
+		};
+	if (!mmn_range_subscription_edit(round->cache->state, edits, nr))
+		return;
+	/* One of them is not there any more: as far as it goes. */
+	list_for_each (region, &round->leaving, link)
+		mmn_range_subscription_remove(&region->sub);
+}
+
+static void round_flush(struct round *round)
+{
+	struct mmn_cache *cache = round->cache;
+	struct region *region;
+
+	if (!list_is_empty(&round->leaving))
+		unsubscribe(round);
+	while (!list_is_empty(&round->leaving)) {
+		region = list_first_entry(&round->leaving, struct region, link);
+		list_del(&region->link);
+		if (!region->last_fence ||
+		    !region_watch(region, &region->watch, region->last_fence))
+			finish(round, region);
+	}
+	round->nr_leaving = 0;
+	mmn_mutex_lock(&cache->lock);
+	while (!list_is_empty(&round->done)) {
+		region = list_first_entry(&round->done, struct region, link);
+		list_del(&region->link);
+		account(region);
+	}
 	mmn_mutex_unlock(&cache->lock);
 }
 
-/* As far as it goes: whoever holds it up kicks it again. */
-static void look_at(struct region *region)
+static void deregister(struct round *round, struct region *region)
+{
+	const struct mmn_cache_config *config = &round->cache->config;
+
+	region->last_fence =
+		config->ops->deregister_region(config->arg, &region->public);
+	/* relaxed: only fence_done() and this thread look for it */
+	mmn_store_relaxed(&region->state, REGION_DRAINING);
+	list_add_tail(&region->link, &round->leaving);
+	if (++round->nr_leaving == BATCH)
+		round_flush(round);
+}
+
+/* As far as it goes: whoever holds it up kicks it again. Once in a round. */
+static void look_at(struct round *round, struct region *region)
 {
 	/* relaxed: only this thread changes DYING and DRAINING */
 	switch (mmn_load_relaxed(&region->state)) {
 	case REGION_DYING:
-		if (hold_sum(region) || region_in_flight(region) ||
-		    watch_resv(region) || !deregister(region))
-			return;
+		if (!hold_sum(region) && !region_in_flight(region) &&
+		    !watch_resv(region))
+			deregister(round, region);
 		break;
 	case REGION_DRAINING:
-		if (region_in_flight(region))
-			return;
+		if (!region_in_flight(region))
+			finish(round, region);
 		break;
 	default:
-		return;
+		break;
 	}
-	finish(region);
 }
 
 /* Those that have become DYING since the last time. */
@@ -108,9 +202,11 @@ static void look_at_retired(struct mmn_cache *cache)
 {
 	struct list_head retired;
 	struct region *region;
+	struct round round;
 	uint32_t examined;
 
 	list_init(&retired);
+	round_init(&round, cache);
 	mmn_mutex_lock(&cache->lock);
 	examined = cache->nr_retired;
 	list_splice_tail(&cache->retired, &retired);
@@ -122,8 +218,9 @@ static void look_at_retired(struct mmn_cache *cache)
 		region = list_first_entry(&retired, struct region, link);
 		list_del(&region->link);
 		region->settled = true;
-		look_at(region);
+		look_at(&round, region);
 	}
+	round_flush(&round);
 	mmn_mutex_lock(&cache->lock);
 	cache->nr_examined = examined;
 	mmn_mutex_unlock(&cache->lock);
@@ -132,7 +229,9 @@ static void look_at_retired(struct mmn_cache *cache)
 static void look_again(struct mmn_cache *cache)
 {
 	struct region *region, *next;
+	struct round round;
 
+	round_init(&round, cache);
 	/*
 	 * pair(cache_kicked): acquire, with the release in push().  Without it a
 	 * link is followed that is not there yet.
@@ -146,8 +245,9 @@ static void look_again(struct mmn_cache *cache)
 		 */
 		mmn_xchg_acq_rel(&region->queued, 0);
 		if (region->settled)
-			look_at(region);
+			look_at(&round, region);
 	}
+	round_flush(&round);
 }
 
 static bool is_over(struct mmn_cache *cache)
@@ -171,6 +271,7 @@ void *cache_worker(void *arg)
 	cache->worker_self = mmn_context_self();
 	mmn_mutex_unlock(&cache->lock);
 	while (!is_over(cache)) {
+		nap(cache);
 		sleep_until_rung(cache);
 		look_at_retired(cache);
 		look_again(cache);
