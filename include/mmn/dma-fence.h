@@ -522,7 +522,8 @@ int dma_fence_get_status_locked(struct dma_fence *fence);
  * dma_fence_timestamp - when it happened
  * @fence: has signalled, or it is reported
  *
- * Context: any; waits a few instructions for a thread that is just signalling.
+ * Context: any but signal handlers; waits a few instructions for a thread that is
+ * just signalling.
  * Return: CLOCK_MONOTONIC, nanoseconds; the present if it has not signalled.
  */
 MMN_PUBLIC

@@ -352,14 +352,21 @@ bool dma_fence_is_signaled_locked(struct dma_fence *fence)
 	return true;
 }
 
+/* It has signalled. */
+static int final_status(struct dma_fence *fence)
+{
+	/* relaxed: set before the flag; an array's perhaps by another member's thread */
+	return mmn_load_relaxed(&fence->error) ?: 1;
+}
+
 int dma_fence_get_status(struct dma_fence *fence)
 {
-	return dma_fence_is_signaled(fence) ? fence->error ?: 1 : 0;
+	return dma_fence_is_signaled(fence) ? final_status(fence) : 0;
 }
 
 int dma_fence_get_status_locked(struct dma_fence *fence)
 {
-	return dma_fence_is_signaled_locked(fence) ? fence->error ?: 1 : 0;
+	return dma_fence_is_signaled_locked(fence) ? final_status(fence) : 0;
 }
 
 int64_t dma_fence_timestamp(struct dma_fence *fence)

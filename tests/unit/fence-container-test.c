@@ -243,6 +243,41 @@ TEST(what_fails_after_the_array_does_not_change_it)
 	end(4);
 }
 
+static void *fail(void *arg)
+{
+	struct dma_fence *member = arg;
+
+	dma_fence_set_error(member, -EIO);
+	dma_fence_signal(member);
+	return NULL;
+}
+
+TEST(an_array_has_one_status_while_members_fail)
+{
+	struct dma_fence *m[3], *array;
+	pthread_t threads[2];
+	unsigned int round;
+	int i, status;
+
+	begin();
+	for (round = 0; round < 100; round++) {
+		array = make_array(m, 3, true);
+		dma_fence_enable_sw_signaling(array);
+		for (i = 0; i < 2; i++)
+			pthread_create(&threads[i], NULL, fail, m[i]);
+		dma_fence_signal(m[2]);
+		t_eq(dma_fence_wait(array, false), 0);
+		status = dma_fence_get_status(array);
+		t_ok(status == 1 || status == -EIO);
+		for (i = 0; i < 2; i++)
+			pthread_join(threads[i], NULL);
+		t_eq(dma_fence_get_status(array), status);
+		put_all(m, 3);
+		dma_fence_put(array);
+	}
+	end(300);
+}
+
 /* 52 */
 TEST(an_array_lives_until_its_members_are_done)
 {
