@@ -26,7 +26,8 @@ help:
 	@echo '               (PROGRAM="..." for another one, RUN_FLAGS="...")'
 	@echo 'make check     build and run all tests'
 	@echo 'make check-long  1e8 operations of the notifier leave nothing behind,'
-	@echo '               and races of fences as often as the specification has them'
+	@echo '               and races of fences as often as the specification has them;'
+	@echo '               ten minutes of torture'
 	@echo 'make bench     print the benchmarks, each a ratio in one process, and'
 	@echo '               draw figures in FIGURES=$(FIGURES)/'
 	@echo 'make figures   draw those of doc/ anew'
@@ -55,7 +56,7 @@ check: deps build
 	scripts/test-summary.py --list $(TESTLOG) && exit $$status
 
 check-long: build
-	T_OPERATIONS=100000000 $(BUILD)/tests/notifier-torture-test \
+	T_OPERATIONS=100000000 $(BUILD)/tests/notifier-count-test \
 		many_operations_leave_nothing_behind
 	export T_FULL=1 T_TIMEOUT_SCALE=10; \
 	$(BUILD)/tests/fence-core-test after_removal_a_callback_does_not_run && \
@@ -63,6 +64,7 @@ check-long: build
 	$(BUILD)/tests/fence-container-test \
 		a_long_chain_is_dropped_with_a_small_stack \
 		a_long_chain_signals_with_a_small_stack
+	$(BUILD)/src/cmd/mmn torture --seconds 600 --stat-interval 10
 
 $(BENCH_BUILD)/build.ninja:
 	@scripts/deps.sh build

@@ -104,7 +104,7 @@ TEST(reader_never_hit_does_not_wait)
 }
 
 /*
- * case 45, in small; notifier-torture has it in full.
+ * case 45, in small; 'mmn torture notifier' has it in full.
  *
  * Each page of the memory has a version.  A change raises the version of the
  * pages of its range after start has returned; therefore an entry that is

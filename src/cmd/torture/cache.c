@@ -22,7 +22,9 @@
 enum {
 	PAGES = 64,
 	PAGE = 4096,
-	MAX_REGIONS = 24,
+	/* Room for everything, or for so little that getters are in the way. */
+	MUCH_ROOM = 256,
+	LITTLE_ROOM = 12,
 };
 
 /* Addresses that nobody maps: the device of numbers does not look. */
@@ -274,10 +276,12 @@ static void getter(void)
 
 static int set_up(void)
 {
+	bool is_narrow = one_in(2);
 	const struct mmn_cache_config config = {
 		.size = sizeof(config),
 		.ops = &ops,
-		.max_regions = MAX_REGIONS,
+		.max_regions = is_narrow ? LITTLE_ROOM : MUCH_ROOM,
+		.max_bytes = is_narrow ? 2 * LITTLE_ROOM * PAGE : 0,
 		.timeout_ns = MMN_CACHE_NO_LIMIT,
 		.merge_bytes = 6 * PAGE,
 	};
@@ -288,6 +292,7 @@ static int set_up(void)
 	pthread_mutex_init(&world.lock, NULL);
 	for (i = 0; i < PAGES; i++)
 		world.age[i] = 1;
+	printf("torture: room for %u regions\n", config.max_regions);
 	err = mmn_state_create(&world.state);
 	if (err)
 		return err;
