@@ -85,6 +85,20 @@ def every_scenario_has_a_real_flavour_and_broken_ones():
 
 
 @test
+def every_flavour_is_explained():
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                        '../../doc/TORTURE.md')
+    with open(path, encoding='utf-8') as file:
+        tables = re.findall(r'^\| `(\w+)` \|(.*(?:\n\| \|.*)*)', file.read(),
+                            re.M)
+    for scenario, flavour in flavours():
+        said = [text for name, text in tables if name == scenario]
+        expect(len(said) == 2, f'{scenario} is not in both tables')
+        expect(flavour == 'real' or f'`{flavour}`' in said[1],
+               f'{scenario}: {flavour}')
+
+
+@test
 def a_run_that_finds_nothing_ends_with_success():
     run = torture('--seconds', '0.1', '--seed', '7', '--stat-interval', '0.02',
                   'notifier')
