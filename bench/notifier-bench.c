@@ -163,6 +163,15 @@ static void inserts(void *arg, uint64_t n)
 	}
 }
 
+static void inserts_in_section(void *arg, uint64_t n)
+{
+	struct mmn_signal_section section;
+
+	mmn_signal_section_begin(&section);
+	inserts(arg, n);
+	mmn_signal_section_end(&section);
+}
+
 /* ------------------------------------------------------------------ */
 /* The same in another thread at the same time                        */
 /* ------------------------------------------------------------------ */
@@ -251,6 +260,10 @@ static void measure_million(const struct layout *layout, unsigned int ms,
 	snprintf(what, sizeof(what), "insert+remove, 1000000 %s", layout->name);
 	result = bench_measure(inserts, &subs[0], ms);
 	bench_line(what, result, "mutex pair", pair);
+	snprintf(what, sizeof(what), "insert+remove in a section, 1000000 %s",
+		 layout->name);
+	result = bench_measure(inserts_in_section, &subs[0], ms);
+	bench_line(what, result, "mutex pair", pair);
 	printf("{\"bytes of the filter for each of 1000000 %s\": %.1f}\n",
 	       layout->name,
 	       (double)filter_bytes(&fixture.state->filter) / MILLION);
@@ -306,6 +319,9 @@ int main(int argc, char **argv)
 	mmn_range_subscription_remove(&fixture.subs[0]);
 	result = bench_measure(inserts, &fixture.subs[0], ms);
 	bench_line("insert+remove, nothing else", result, "mutex pair", pair);
+	result = bench_measure(inserts_in_section, &fixture.subs[0], ms);
+	bench_line("insert+remove in a section, nothing else", result,
+		   "mutex pair", pair);
 
 	for (i = 0; i < FEW; i++)
 		insert(&fixture.subs[i], (uintptr_t)i << 20,

@@ -384,6 +384,15 @@ static void run_inserts(void *arg, uint64_t n)
 	}
 }
 
+static void run_inserts_in_section(void *arg, uint64_t n)
+{
+	struct mmn_signal_section section;
+
+	mmn_signal_section_begin(&section);
+	run_inserts(arg, n);
+	mmn_signal_section_end(&section);
+}
+
 static void measure_size(const struct side *side, uint32_t n)
 {
 	struct work work = { .side = side };
@@ -414,6 +423,9 @@ static void measure_size(const struct side *side, uint32_t n)
 	work.start = start_of(middle) + 2 * SIZE;
 	work.last = work.start + SIZE - 1;
 	point("insert", side->name, n, bench_measure(run_inserts, &work, ms));
+	if (side->insert == ours_insert)
+		point("insert", "libmmn, in a section", n,
+		      bench_measure(run_inserts_in_section, &work, ms));
 
 	if (n == 100000) {
 		work.start = start_of(middle);

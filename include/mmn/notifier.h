@@ -336,6 +336,48 @@ int mmn_state_release(struct mmn_state *state);
 MMN_PUBLIC
 bool mmn_state_has_subscriptions(const struct mmn_state *state);
 
+/**
+ * struct mmn_signal_section - signals of one thread, blocked for a while
+ *
+ * The caller's memory, from mmn_signal_section_begin() to
+ * mmn_signal_section_end().
+ */
+struct mmn_signal_section {
+	/* private: */
+	uint64_t private_;
+};
+
+/**
+ * mmn_signal_section_begin - block all signals for many calls at once
+ * @section: the caller's memory
+ *
+ * Inserts, removes and edits block all signals of their thread for a moment, and
+ * so do changes around callbacks without MMN_RANGE_INTERRUPTIBLE: a signal
+ * handler may change memory, and must not find its own thread in the middle of
+ * that.  It takes two system calls each time, which is more than the rest.
+ * Inside a section the library knows that no handler can come, and makes none.
+ *
+ * Sections nest.  Signals that arrive are handled after the outermost one; so
+ * keep it short: setuid() and the like wait for it in other threads.  Threads
+ * that are made inside begin with all signals blocked.  Do not unblock signals
+ * inside, nor leave by a jump.
+ *
+ * Context: any, also callbacks; never sleeps.
+ */
+MMN_PUBLIC
+void mmn_signal_section_begin(struct mmn_signal_section *section);
+
+/**
+ * mmn_signal_section_end - let signals through as before
+ * @section: that this thread has begun last
+ *
+ * Without a section nothing happens; reported in debug builds.
+ *
+ * Context: any, also callbacks; never sleeps.
+ */
+MMN_PUBLIC
+void mmn_signal_section_end(const struct mmn_signal_section *section);
+
 /* ------------------------------------------------------------------ */
 /* The driver's lock                                                  */
 /* ------------------------------------------------------------------ */

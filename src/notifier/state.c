@@ -195,6 +195,23 @@ void state_unlock(struct mmn_state *state, const struct mmn_sigmask *saved)
 	mmn_signals_release(saved);
 }
 
+_Static_assert(sizeof(struct mmn_sigmask) == sizeof(struct mmn_signal_section),
+	       "the public and the private mask are one object");
+
+void mmn_signal_section_begin(struct mmn_signal_section *section)
+{
+	mmn_signals_hold((struct mmn_sigmask *)section);
+}
+
+void mmn_signal_section_end(const struct mmn_signal_section *section)
+{
+	if (!mmn_signals_are_held()) {
+		mmn_bug("a signal section ends that has not begun");
+		return;
+	}
+	mmn_signals_release((const struct mmn_sigmask *)section);
+}
+
 void state_update_hull(struct mmn_state *state)
 {
 	uintptr_t lo, hi;
