@@ -191,12 +191,13 @@ translation_of(const struct mmu_notifier_ops *ops, bool shared)
 	const struct mmu_notifier_ops *driver = shared ? ops : NULL;
 	struct translation *first, *found, *fresh = NULL;
 
-	/*
-	 * pair(translations): acquire, with the release in translation_of().
-	 * Without it a table is used that is not filled in.
-	 */
-	first = mmn_load_acquire(&translations);
 	for (;;) {
+		/*
+		 * pair(translations): acquire, with the release in
+		 * translation_of().  Without it a table is used that is not
+		 * filled in.
+		 */
+		first = mmn_load_acquire(&translations);
 		found = find(first, &ours, driver);
 		if (found) {
 			free(fresh);
@@ -214,7 +215,7 @@ translation_of(const struct mmu_notifier_ops *ops, bool shared)
 		 * translation_of().  Without it a table is used that is not
 		 * filled in.
 		 */
-		if (mmn_cmpxchg_acq_rel(&translations, &first, fresh))
+		if (mmn_cmpxchg_release(&translations, &first, fresh))
 			return &fresh->ops;
 	}
 }
