@@ -25,7 +25,7 @@ import csource
 
 RANK = {'base': 0, 'tree': 1, 'notifier': 2, 'fence': 2, 'resv': 3, 'compat': 3,
         'source': 3, 'mirror': 4, 'cache': 4, 'sync': 4, 'adapt': 5,
-        'ladder': 5, 'cmd': 6}
+        'ladder': 6, 'cmd': 7}
 ORDERS = 'base/atomic.h'
 # The explorer is no part of the library: it is linked into the command.
 EXPLORER = 'ladder/ladder.h'

@@ -192,13 +192,25 @@ C_HEAD = '''/* Made by check-pairs.py --c-table. */
 const struct pair pairs[] = {'''
 
 
+def places(site, read):
+    """Where an access is made: that of a macro where the macro is used."""
+    if not site.source.directive(site.offset):
+        yield site.source, site.offset, site.function
+        return
+    for source in read:
+        for m in re.finditer(rf'\b{site.function}\s*\(', source.code):
+            if not source.directive(m.start()):
+                yield source, m.start(), source.function(m.start())
+
+
 def write_c_table(path, sites, read):
     lines = [C_HEAD]
     for tag, found in sorted(sites.items()):
         for site in found:
-            line = site.source.text.count('\n', 0, site.offset) + 1
-            lines.append(f'\t{{ "{tag}", "{site.source.name}", '
-                         f'"{site.function}", "{site.macro}", {line} }},')
+            for source, offset, function in places(site, read):
+                line = source.text.count('\n', 0, offset) + 1
+                lines.append(f'\t{{ "{tag}", "{source.name}", '
+                             f'"{function}", "{site.macro}", {line} }},')
     lines.append('\t{ 0 },\n};\n')
     path.write_text('\n'.join(lines), encoding='utf-8')
     needed = ' '.join(str(source.path) for source in read)

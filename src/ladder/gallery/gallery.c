@@ -30,5 +30,23 @@ const struct ladder_scenario *const ladder_gallery[] = {
 	&shared_put,
 	&shared_last,
 	&shared_free,
+	/* arena.c */
+	&arena_block,
+	/* inject.c */
+	&inject_armed,
+	/* mirror.c */
+	&mirror_dying,
+	/* rcu.c */
+	&rcu_barrier_wait,
+	&rcu_pointer,
+	/* report.c */
+	&report_handler_set,
+	/* translation.c */
+	&translation,
+#if MMN_HAVE_URING
+	/* uring.c */
+	&uring_call,
+	&uring_slot,
+#endif
 	NULL,
 };

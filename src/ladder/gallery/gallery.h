@@ -36,4 +36,27 @@ extern const struct ladder_scenario shared_put;
 extern const struct ladder_scenario shared_last;
 extern const struct ladder_scenario shared_free;
 
+/* arena.c */
+extern const struct ladder_scenario arena_block;
+
+/* inject.c */
+extern const struct ladder_scenario inject_armed;
+
+/* mirror.c */
+extern const struct ladder_scenario mirror_dying;
+
+/* rcu.c */
+extern const struct ladder_scenario rcu_barrier_wait;
+extern const struct ladder_scenario rcu_pointer;
+
+/* report.c */
+extern const struct ladder_scenario report_handler_set;
+
+/* translation.c */
+extern const struct ladder_scenario translation;
+
+/* uring, where there is liburing */
+extern const struct ladder_scenario uring_call;
+extern const struct ladder_scenario uring_slot;
+
 #endif

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A block of the arena on its way through a stack of free ones.  This is
+ * base/arena.c itself, under other names: the explorer has a heap of its own.
+ */
+#define mmn_callback_alloc arena_alloc_
+#define mmn_callback_zalloc arena_zalloc_
+#define mmn_callback_free arena_free_
+#include "base/arena.c"
+
+#include "ladder/gallery/gallery.h"
+#include "ladder/scenario.h"
+
+static struct {
+	struct header header;
+	uint32_t content;
+} block;
+
+static void set_up(void)
+{
+	chunks[0] = (char *)&block;
+	tops[0] = 0;
+	block.header.unit = 0;
+	block.header.class = 0;
+	ladder_name(&tops[0], "top");
+	ladder_name(&block.header.next, "next");
+	ladder_name(&block.content, "content");
+}
+
+static void use_and_push(void)
+{
+	block.content = 1;
+	push(&block.header);
+}
+
+static void pop_and_use(void)
+{
+	if (pop(0))
+		block.content = 2;
+}
+
+const struct ladder_scenario arena_block = {
+	.name = "arena-block",
+	.what = "a block is freed by one thread and taken by another",
+	.explanation = "The last writes of one owner come before the first of "
+		       "the next.",
+	.setup = set_up,
+	.threads = { use_and_push, pop_and_use },
+	.titles = { "push", "pop" },
+};
