@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/rcu.h"
 
+#include <errno.h>
 #include <pthread.h>
 
 #include "base/bug.h"
@@ -45,13 +46,18 @@ static void lose_threads(void)
 	mmn_store_relaxed(&nr_readers, mmn_rcu_reader != NULL);
 }
 
+/* A handler that has a section of its own must not find it half done. */
 static void unregister_thread(void *unused)
 {
+	struct mmn_sigmask saved;
+
 	(void)unused;
+	mmn_signals_block(&saved);
 	mmn_rcu_reader = NULL;
 	urcu_memb_unregister_thread();
 	/* relaxed: a count */
 	mmn_fetch_sub_relaxed(&nr_readers, 1);
+	mmn_signals_restore(&saved);
 }
 
 static void make_key(void)
@@ -64,7 +70,7 @@ static void make_key(void)
  * What liburcu allocates once for a thread, or for the process, is not what the
  * checks of signalling sections are after.
  */
-void mmn_rcu_register_thread(void)
+static void register_thread(void)
 {
 	bool signalling = mmn_order_signalling();
 
@@ -77,6 +83,19 @@ void mmn_rcu_register_thread(void)
 	/* Any value but NULL has the destructor called. */
 	pthread_setspecific(thread_key, &key_once);
 	mmn_order_set_signalling(signalling);
+}
+
+/* A handler may have done it since the caller looked; and none comes in between. */
+void mmn_rcu_register_thread(void)
+{
+	struct mmn_sigmask saved;
+	int saved_errno = errno;
+
+	mmn_signals_block(&saved);
+	if (!mmn_rcu_reader)
+		register_thread();
+	mmn_signals_restore(&saved);
+	errno = saved_errno;
 }
 
 void mmn_rcu_synchronize(void)

@@ -19,8 +19,8 @@
  *
  * Threads are registered on their first read section (the memb flavour needs
  * that) and leave when they end.  The first read section of a thread uses the
- * heap; inside a callback or a signal handler use sections only in threads that
- * had one before.
+ * heap; inside a callback, or a signal handler that may interrupt the heap, use
+ * sections only in threads that had one before.
  *
  * In the fork child of a process with other readers, or with something deferred,
  * deferred functions may never be called, and once the child has other readers, too,

@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -145,6 +146,49 @@ TEST(waiting_inside_a_section_is_reported)
 	mmn_rcu_synchronize();
 	mmn_rcu_read_unlock();
 	t_eq(t_bugs_seen(), 1);
+}
+
+static void have_a_section(int number)
+{
+	mmn_rcu_read_lock();
+	mmn_rcu_read_unlock();
+}
+
+/* atomic: 1 when its sections are over */
+static uint32_t had_sections;
+
+static void *begin_to_read(void *arg)
+{
+	int i;
+
+	pthread_barrier_wait(&all_running);
+	for (i = 0; i < 100; i++)
+		have_a_section(0);
+	/* relaxed: a flag without data */
+	mmn_store_relaxed(&had_sections, 1);
+	pthread_barrier_wait(&all_running);
+	return NULL;
+}
+
+TEST(the_first_section_of_a_thread_may_be_interrupted)
+{
+	struct sigaction action = { .sa_handler = have_a_section };
+	pthread_t thread;
+	int i;
+
+	t_eq(sigaction(SIGUSR1, &action, NULL), 0);
+	pthread_barrier_init(&all_running, NULL, 2);
+	for (i = 0; i < 60; i++) {
+		mmn_store_relaxed(&had_sections, 0);
+		pthread_create(&thread, NULL, begin_to_read, NULL);
+		pthread_barrier_wait(&all_running);
+		/* relaxed: a flag without data */
+		while (!mmn_load_relaxed(&had_sections))
+			pthread_kill(thread, SIGUSR1);
+		pthread_barrier_wait(&all_running);
+		pthread_join(thread, NULL);
+	}
+	pthread_barrier_destroy(&all_running);
 }
 
 static void *stay_in_a_section(void *arg)
