@@ -229,9 +229,12 @@ void mmn_cache_destroy(struct mmn_cache *cache);
  * Return: 0; -EINVAL (@length is 0 or more than 2^32 pages, bad @access, the
  * state was released); -EOVERFLOW (the range wraps); -ETIMEDOUT (until the end
  * of the budget changes kept colliding or were open, or there was no room);
- * -ENOSPC (the limits are reached and everything is in use); -EDEADLK (not
- * there, and called from a callback or from the registration of the same
- * range); -ESTALE (in a fork child); or what register_region returned.
+ * -ENOSPC (it is larger than max_bytes, or the limits are reached and
+ * everything is in use, or only this thread could make room, because it is inside
+ * an op); -EDEADLK (not there, and called from a callback, from the registration of
+ * the same range, or from the deregister op while others register it); -ESTALE (in
+ * a fork child; or not there, and the cache is being destroyed); -ENOMEM (no
+ * memory for this thread's first reference); or what register_region returned.
  */
 MMN_PUBLIC
 MMN_MUST_CHECK int mmn_cache_get(struct mmn_cache *cache, uintptr_t addr,

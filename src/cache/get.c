@@ -54,6 +54,12 @@ static inline void mark_used(struct mmn_cache *cache, uint32_t number)
 		mmn_store_relaxed(&cache->used[number], 1);
 }
 
+/* Some, and none that is unknown: in an entry the other bits are the address. */
+static inline bool is_access(uint32_t access)
+{
+	return access - 1 < (MMN_CACHE_READ | MMN_CACHE_WRITE);
+}
+
 /* One bucket, one place, no call; NULL when that is not enough. */
 static inline struct region *find_fast(struct mmn_cache *cache, uintptr_t addr,
 				       uintptr_t last, uint32_t access)
@@ -207,7 +213,30 @@ static uint32_t batch(const struct mmn_cache *cache)
 	return nr < 1 ? 1 : nr > 64 ? 64 : nr;
 }
 
-/* Lock held.  0, -EAGAIN: wait for progress, -ENOSPC: nothing will come. */
+/* Is this the thread that makes room?  Lock held. */
+static bool is_worker(const struct mmn_cache *cache)
+{
+	return cache->worker_self == mmn_context_self();
+}
+
+/* Is this thread registering something of this cache?  Lock held. */
+static bool is_registering(struct mmn_cache *cache)
+{
+	struct list_head *link;
+
+	/* By links: the head is no region, not even by its alignment. */
+	for (link = cache->pending.next; link != &cache->pending;
+	     link = link->next)
+		if (list_entry(link, struct region, link)->getter ==
+		    mmn_context_self())
+			return true;
+	return false;
+}
+
+/*
+ * Lock held.  0, -EAGAIN: wait for progress, -ENOSPC: nothing will come, or only
+ * by the doing of this thread.
+ */
 static int make_room(struct mmn_cache *cache, uint64_t bytes)
 {
 	const struct mmn_cache_config *config = &cache->config;
@@ -222,12 +251,15 @@ static int make_room(struct mmn_cache *cache, uint64_t bytes)
 		over = pinned - (config->max_bytes - bytes);
 	if (!over && taken < cache->nr_slots)
 		return 0;
+	if (is_worker(cache))
+		return -ENOSPC;
 	/* What is on its way out will do, perhaps. */
 	if (cache->nr_retired != cache->nr_examined)
 		return -EAGAIN;
 	if (cache_evict(cache, batch(cache), over))
 		return -EAGAIN;
-	if (cache->stats.quarantined || cache->nr_pending)
+	if (cache->stats.quarantined ||
+	    (cache->nr_pending && !is_registering(cache)))
 		return -EAGAIN;
 	return -ENOSPC;
 }
@@ -335,11 +367,16 @@ static int step(struct request *req, struct region **ret_region)
 	*ret_region = find_locked(req);
 	if (*ret_region)
 		return 0;
+	/* relaxed: under the lock */
+	if (mmn_load_relaxed(&req->cache->stop))
+		return -ESTALE;
 	choose_range(req, &want);
 	pending = find_pending(req->cache, want.start, want.last);
 	if (pending)
-		return pending->getter == mmn_context_self() ? -EDEADLK
-							     : -EAGAIN;
+		return pending->getter == mmn_context_self() ||
+				       is_worker(req->cache)
+			       ? -EDEADLK
+			       : -EAGAIN;
 	err = make_room(req->cache, (want.last - want.start) + 1);
 	if (err == -ENOSPC && req->merged) {
 		req->may_merge = false;
@@ -499,10 +536,11 @@ static bool evict_and_wait(struct request *req)
 	bool some;
 
 	cache_lock(cache, &saved);
-	cache_evict(cache, batch(cache), 0);
+	if (!is_worker(cache))
+		cache_evict(cache, batch(cache), 0);
 	target = cache->nr_retired;
-	some = target != cache->nr_examined;
-	while ((int32_t)(cache->nr_examined - target) < 0)
+	some = !is_worker(cache) && target != cache->nr_examined;
+	while (some && (int32_t)(cache->nr_examined - target) < 0)
 		if (cache_sleep(cache, &saved, req->deadline_ns))
 			break;
 	cache_unlock(cache, &saved);
@@ -525,14 +563,14 @@ static bool relieve(struct request *req)
 /* What to do about an error of attempt() or begin(): 0 to start over. */
 static int recover(struct request *req, int err)
 {
-	if (err == AGAIN)
+	if (err == AGAIN) {
 		err = 0;
-	else if (err == -ENOMEM || err == -EAGAIN || err == -ENOSPC)
-		err = relieve(req) ? 0 : err;
-	if (err && err != -ETIMEDOUT && err != -EDEADLK && err != -ESTALE &&
-	    req->merged && req->may_merge) {
+	} else if (req->merged && req->may_merge && err != -ETIMEDOUT &&
+		   err != -EDEADLK && err != -ESTALE) {
 		req->may_merge = false;
 		err = 0;
+	} else if (err == -ENOMEM || err == -EAGAIN || err == -ENOSPC) {
+		err = relieve(req) ? 0 : err;
 	}
 	if (!err && mmn_now_ns() >= req->deadline_ns)
 		err = -ETIMEDOUT;
@@ -572,7 +610,7 @@ get_until(struct mmn_cache *cache, uintptr_t addr, size_t length,
 	};
 	int err;
 
-	if (!access || (access & ~(MMN_CACHE_READ | MMN_CACHE_WRITE)))
+	if (!is_access(access))
 		return -EINVAL;
 	err = mmn_range_last(addr, length, &req.last);
 	if (err)
@@ -592,6 +630,8 @@ get_until(struct mmn_cache *cache, uintptr_t addr, size_t length,
 	req.last |= cache->page_mask;
 	if (req.last - req.start >= INDEX_MAX_PAGES * (cache->page_mask + 1))
 		return -EINVAL;
+	if (req.last - req.start >= cache->config.max_bytes)
+		return -ENOSPC;
 	err = get_slowly(&req, &region);
 	if (!err)
 		*ret_region = &region->public;
@@ -621,7 +661,7 @@ int mmn_cache_get(struct mmn_cache *cache, uintptr_t addr, size_t length,
 	struct region *region;
 
 	/* last < addr: it wraps, or the length is 0 */
-	if (likely(last >= addr && access && cache_is_live(cache))) {
+	if (likely(last >= addr && is_access(access) && cache_is_live(cache))) {
 		region = find_fast(cache, addr, last, access);
 		if (likely(region != NULL)) {
 			*ret_region = &region->public;
@@ -638,7 +678,7 @@ int mmn_cache_get_until(struct mmn_cache *cache, uintptr_t addr, size_t length,
 	uintptr_t last = addr + length - 1;
 	struct region *region;
 
-	if (likely(last >= addr && access && cache_is_live(cache))) {
+	if (likely(last >= addr && is_access(access) && cache_is_live(cache))) {
 		region = find_fast(cache, addr, last, access);
 		if (likely(region != NULL)) {
 			*ret_region = &region->public;

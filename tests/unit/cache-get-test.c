@@ -415,3 +415,21 @@ TEST(bad_arguments)
 	t_eq(x.registered, 1);
 	tear_down(&x);
 }
+
+TEST(unknown_access_is_refused_where_there_is_a_region)
+{
+	struct mmn_cache_region *region = NULL;
+	uintptr_t addr = BASE + PAGE;
+	struct fixture x;
+
+	set_up(&x);
+	touch(&x, 1, 1, READ);
+	/* These bits are set in the address. */
+	t_err(mmn_cache_get(x.cache, addr, 1, READ | (uint32_t)PAGE, &region),
+	      -EINVAL);
+	t_err(mmn_cache_get_until(x.cache, addr, 1, READ | (uint32_t)PAGE,
+				  FOR_EVER, &region),
+	      -EINVAL);
+	t_ok(!region);
+	tear_down(&x);
+}

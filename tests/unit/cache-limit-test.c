@@ -5,6 +5,8 @@
 #include <sys/resource.h>
 
 #include "unit/answer-syscall.h"
+#include <mmn/inject.h>
+
 #include "unit/cache-help.h"
 
 TEST(the_least_recently_used_region_is_evicted)
@@ -339,5 +341,76 @@ TEST(a_fork_child_sees_nothing_valid)
 	t_ok(mmn_cache_region_is_valid(held));
 	t_eq(touch(&x, 0, 1, READ), 1);
 	mmn_cache_put(x.cache, held);
+	tear_down(&x);
+}
+
+TEST(a_request_that_can_never_fit_evicts_nothing)
+{
+	struct mmn_cache_config config = { .max_bytes = 4 * PAGE };
+	struct mmn_cache_region *region = NULL;
+	struct fixture x;
+
+	set_up_with(&x, &config);
+	touch(&x, 0, 1, READ);
+	touch(&x, 10, 1, READ);
+	t_err(mmn_cache_get(x.cache, BASE, 5 * PAGE, READ, &region), -ENOSPC);
+	t_eq(stats_of(&x).evicted, 0);
+	t_eq(stats_of(&x).regions, 2);
+	tear_down(&x);
+}
+
+static int two_pages_at_most(struct fixture *x, struct mmn_cache_region *region)
+{
+	(void)x;
+	return region->last - region->start < 2 * PAGE ? 0 : -ENOMEM;
+}
+
+TEST(before_others_are_evicted_the_request_is_tried_alone)
+{
+	struct fixture x;
+
+	set_up(&x);
+	x.script.in_register = two_pages_at_most;
+	touch(&x, 50, 1, READ);
+	touch(&x, 0, 2, READ);
+	touch(&x, 1, 2, READ);
+	t_eq(stats_of(&x).evicted, 0);
+	t_eq(stats_of(&x).regions, 2);
+	tear_down(&x);
+}
+
+static void *join_without_memory(void *arg)
+{
+	struct mmn_cache_region *region = NULL;
+	struct fixture *x = arg;
+
+	t_err(mmn_inject_set(MMN_INJECT_ALLOC, 1, 1), 0);
+	t_err(mmn_cache_get(x->cache, BASE, PAGE, READ, &region), -ENOMEM);
+	mmn_inject_clear();
+	t_ok(!region);
+	return NULL;
+}
+
+TEST(no_memory_for_a_thread_or_a_fence)
+{
+	struct mmn_cache_region *region;
+	struct dma_fence *fence;
+	pthread_t thread;
+	struct fixture x;
+
+	set_up(&x);
+	region = get(&x, 0, 1, READ);
+	t_err(pthread_create(&thread, NULL, join_without_memory, &x), 0);
+	t_err(pthread_join(thread, NULL), 0);
+	fence = new_fence();
+	t_err(mmn_inject_set(MMN_INJECT_ALLOC, 1, 1), 0);
+	t_err(mmn_cache_add_fence(x.cache, region, fence, DMA_RESV_USAGE_READ),
+	      -ENOMEM);
+	mmn_inject_clear();
+	mmn_cache_put(x.cache, region);
+	/* Nobody waits for a fence that was not added. */
+	unmap(&x, 0, 1);
+	until(x.deregistered == 1);
+	signal_and_put(fence);
 	tear_down(&x);
 }

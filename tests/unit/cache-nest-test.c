@@ -141,3 +141,120 @@ TEST(callbacks_get_what_is_there)
 	t_err(mmn_range_subscription_remove(&b.sub), 0);
 	tear_down(&x);
 }
+
+/* What the last get inside an op returned; it puts what it got. */
+static _Atomic int nested_err;
+
+static int get_inside(struct fixture *x, uintptr_t page)
+{
+	struct mmn_cache_region *region = NULL;
+	int err;
+
+	err = mmn_cache_get(x->cache, BASE + page * PAGE, PAGE, READ, &region);
+	mmn_cache_put(x->cache, region);
+	nested_err = err;
+	return err;
+}
+
+static struct dma_fence *get_ten_further(struct fixture *x,
+					 struct mmn_cache_region *region)
+{
+	get_inside(x, ((region->start - BASE) / PAGE + 10) % 100);
+	return NULL;
+}
+
+TEST(deregistering_waits_for_no_room_that_only_it_can_make)
+{
+	struct mmn_cache_config config = { .max_regions = 1,
+					   .timeout_ns = FOR_EVER };
+	struct fixture x;
+
+	set_up_with(&x, &config);
+	nested_err = 0;
+	x.script.in_deregister = get_ten_further;
+	touch(&x, 0, 1, READ);
+	unmap(&x, 0, 1);
+	until(x.deregistered == 1);
+	t_err(nested_err, -ENOSPC);
+	tear_down(&x);
+}
+
+TEST(a_cache_is_destroyed_whose_op_gets_more)
+{
+	struct fixture x;
+
+	set_up(&x);
+	nested_err = 0;
+	x.script.in_deregister = get_ten_further;
+	touch(&x, 0, 1, READ);
+	tear_down(&x);
+	t_err(nested_err, -ESTALE);
+}
+
+static int get_second(struct fixture *x, struct mmn_cache_region *region)
+{
+	if (region->start == BASE)
+		get_inside(x, 30);
+	return 0;
+}
+
+TEST(registering_waits_for_no_room_that_it_takes_itself)
+{
+	struct mmn_cache_config config = { .max_regions = 1,
+					   .timeout_ns = FOR_EVER };
+	struct fixture x;
+
+	set_up_with(&x, &config);
+	nested_err = 0;
+	x.script.in_register = get_second;
+	touch(&x, 0, 1, READ);
+	t_err(nested_err, -ENOSPC);
+	t_eq(stats_of(&x).regions, 1);
+	tear_down(&x);
+}
+
+/* Registers page 10 until the deregistration of page 0 has asked for it. */
+static _Atomic int registering, asked;
+
+static int wait_until_asked(struct fixture *x, struct mmn_cache_region *region)
+{
+	(void)x;
+	if (region->start != BASE + 10 * PAGE)
+		return 0;
+	registering = 1;
+	until(asked);
+	return 0;
+}
+
+static struct dma_fence *ask(struct fixture *x, struct mmn_cache_region *region)
+{
+	if (region->start != BASE)
+		return NULL;
+	get_inside(x, 10);
+	asked = 1;
+	return NULL;
+}
+
+static void *touch_ten(void *x)
+{
+	touch(x, 10, 1, READ);
+	return NULL;
+}
+
+TEST(deregistering_waits_for_nobody_who_registers)
+{
+	pthread_t thread;
+	struct fixture x;
+
+	set_up(&x);
+	registering = asked = nested_err = 0;
+	x.script.in_register = wait_until_asked;
+	x.script.in_deregister = ask;
+	touch(&x, 0, 1, READ);
+	t_err(pthread_create(&thread, NULL, touch_ten, &x), 0);
+	until(registering);
+	unmap(&x, 0, 1);
+	t_err(pthread_join(thread, NULL), 0);
+	t_err(nested_err, -EDEADLK);
+	tear_down(&x);
+}
