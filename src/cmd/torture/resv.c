@@ -273,15 +273,13 @@ static void signal(struct job *job)
 	must(!dma_fence_signal(&job->fence));
 }
 
-/* There is one device only. */
-static void device(void)
+/* False when there is nothing to do. */
+static bool do_next_job(void)
 {
 	struct job *job = next_job();
 
-	if (!job) {
-		sched_yield();
-		return;
-	}
+	if (!job)
+		return false;
 	if (is_broken(SIGNAL_EARLY))
 		signal(job);
 	do_job(job);
@@ -289,6 +287,14 @@ static void device(void)
 		signal(job);
 	dma_fence_put(&job->fence);
 	tally(DONE);
+	return true;
+}
+
+/* There is one device only. */
+static void device(void)
+{
+	if (!do_next_job())
+		sched_yield();
 }
 
 /* Programs wait for it. */
@@ -297,8 +303,8 @@ static void device_leaves(void)
 	/* relaxed: the last job is found under the lock */
 	while (mmn_load_relaxed(&world.nr_gone) != world.nr_others)
 		device();
-	while (world.first)
-		device();
+	while (do_next_job())
+		;
 }
 
 static void other_leaves(void)
