@@ -168,10 +168,9 @@ static uint32_t run_rmw(const struct step *step)
 	return access(&op, step->token[3], step->token[6]);
 }
 
-static void run_store(const struct step *step)
+static void run_store(const struct step *step, uint32_t *word)
 {
 	struct op op = { .kind = OP_STORE };
-	uint32_t *word = word_named(step->token[0]);
 
 	op.value = number(step->token[2]);
 	if (strcmp(step->token[3], "na")) {
@@ -182,10 +181,9 @@ static void run_store(const struct step *step)
 	*word = (uint32_t)op.value;
 }
 
-static uint32_t run_load(const struct step *step)
+static uint32_t run_load(const struct step *step, const uint32_t *word)
 {
 	struct op op = { .kind = OP_LOAD };
-	uint32_t *word = word_named(step->token[2]);
 
 	if (strcmp(step->token[3], "na"))
 		return access(&op, step->token[2], step->token[3]);
@@ -197,15 +195,17 @@ static uint32_t run_load(const struct step *step)
 static bool run_step(const struct step *step)
 {
 	uint32_t *target = register_named(step->token[0]);
+	uint32_t *asked = register_named(step->token[1]);
+	uint32_t *word;
 
 	if (!strcmp(step->token[0], "if"))
-		return *register_named(step->token[1]) != 0;
+		return asked && *asked;
 	if (!strcmp(step->token[0], "fence"))
 		engine_fence((uint8_t)order_named(step->token[1]));
-	else if (word_named(step->token[0]))
-		run_store(step);
-	else if (target && word_named(step->token[2]))
-		*target = run_load(step);
+	else if ((word = word_named(step->token[0])))
+		run_store(step, word);
+	else if (target && (word = word_named(step->token[2])))
+		*target = run_load(step, word);
 	else if (target)
 		*target = run_rmw(step);
 	return true;

@@ -882,7 +882,8 @@ static bool walk_starts(struct walk *walk, struct itree_node *node)
 	bool accepted, is_last;
 
 	for (;;) {
-		struct range_sub *sub = range_of_node(node);
+		struct range_sub *sub =
+			container_of(node, struct range_sub, node);
 		uint64_t version = state_version(state);
 
 		next = ranges_next(walk->iter, walk->desc);

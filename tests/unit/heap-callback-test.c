@@ -19,6 +19,7 @@ static int sub;
 
 static void need_heap_check(void)
 {
+	t_need_kernel("may have a malloc() of its own");
 	if (!HEAP_IS_CHECKED)
 		t_skip("the heap is checked in debug builds without sanitizers");
 }
