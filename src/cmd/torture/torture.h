@@ -64,6 +64,17 @@ struct role {
 	bool is_fixed;
 };
 
+#define ROLE(name_, nr_, step_, leave_)                        \
+	{                                                      \
+		.name = (name_), .nr = (nr_), .step = (step_), \
+		.leave = (leave_)                              \
+	}
+#define FIXED_ROLE(name_, nr_, step_, leave_)                  \
+	{                                                      \
+		.name = (name_), .nr = (nr_), .step = (step_), \
+		.leave = (leave_), .is_fixed = true            \
+	}
+
 struct scenario {
 	const char *name;
 	const char *what;
