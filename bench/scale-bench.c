@@ -144,7 +144,9 @@ static void *alloc(size_t size)
 
 static void ours_begin(void)
 {
+	/* The callback takes no lock that a handler could find taken. */
 	struct mmn_range_config config = { .size = sizeof(config),
+					   .flags = MMN_RANGE_INTERRUPTIBLE,
 					   .ops = &ops };
 	uint32_t i;
 
