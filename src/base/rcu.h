@@ -33,10 +33,22 @@
  */
 #include <stdbool.h>
 
-#include <urcu/urcu-memb.h>
-
 #include "base/atomic.h"
 #include "base/compiler.h"
+
+#if defined(MMN_LADDER_RCU)
+
+/* The explorer has sections and grace periods of its own. */
+void mmn_rcu_read_lock(void);
+void mmn_rcu_read_unlock(void);
+
+struct mmn_rcu_head {
+	void (*function)(struct mmn_rcu_head *head);
+};
+
+#else
+
+#include <urcu/urcu-memb.h>
 
 /*
  * liburcu's data of the calling thread, once it is registered.  The pointer is
@@ -93,18 +105,45 @@ static inline void mmn_rcu_read_unlock(void)
 	mmn_urcu_read_unlock();
 }
 
-/*
- * pair(rcu_publish): release, with the acquire in mmn_rcu_dereference().
- * Without it a reader follows the pointer to an object that is not filled in.
- */
-#define mmn_rcu_publish(slot, pointer) mmn_store_release(&(slot), (pointer))
+struct mmn_rcu_head {
+	struct rcu_head head;
+	void (*function)(struct mmn_rcu_head *head);
+};
 
-/*
- * pair(rcu_publish): acquire, with the release in mmn_rcu_publish().  Without
- * it the object may be read before the pointer to it.  (Consume would do; every
- * compiler treats it as acquire.)
- */
-#define mmn_rcu_dereference(slot) mmn_load_acquire(&(slot))
+#endif
+
+/* A pointer to anything. */
+#define MMN_RCU_POINTER void *__attribute__((may_alias))
+
+static inline void mmn_rcu_store_pointer(void *slot, void *pointer)
+{
+	MMN_RCU_POINTER *word = slot;
+
+	/*
+	 * pair(rcu_publish): release, with the acquire in
+	 * mmn_rcu_load_pointer().  Without it a reader follows the pointer to
+	 * an object that is not filled in.
+	 */
+	mmn_store_release(word, pointer);
+}
+
+static inline void *mmn_rcu_load_pointer(const void *slot)
+{
+	MMN_RCU_POINTER const *word = slot;
+
+	/*
+	 * pair(rcu_publish): acquire, with the release in
+	 * mmn_rcu_store_pointer().  Without it the object may be read before
+	 * the pointer to it.  (Consume would do; every compiler treats it as
+	 * acquire.)
+	 */
+	return mmn_load_acquire(word);
+}
+
+#define mmn_rcu_publish(slot, pointer) \
+	mmn_rcu_store_pointer(&(slot), 1 ? (pointer) : (slot))
+#define mmn_rcu_dereference(slot) \
+	((__typeof__(slot))mmn_rcu_load_pointer(&(slot)))
 
 /*
  * mmn_rcu_synchronize - wait until every read section that has begun is over
@@ -112,11 +151,6 @@ static inline void mmn_rcu_read_unlock(void)
  * Context: may sleep; not in a read section, not in callbacks.
  */
 void mmn_rcu_synchronize(void);
-
-struct mmn_rcu_head {
-	struct rcu_head head;
-	void (*function)(struct mmn_rcu_head *head);
-};
 
 /*
  * mmn_rcu_defer - call @function(@head) after a grace period, in another thread

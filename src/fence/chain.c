@@ -271,11 +271,10 @@ static void splice(struct dma_fence_chain *chain, struct dma_fence *prev,
 	struct dma_fence *found = prev;
 
 	/*
-	 * pair(fence_slot): release, with the acquire in
-	 * dma_fence_get_rcu_safe().  Without it a walker may see the node that
-	 * another one put here before it is made.
+	 * relaxed: what is put here was made before the node that it is put
+	 * into, and who looks here has that node
 	 */
-	if (mmn_cmpxchg_release(&chain->prev, &found, replacement))
+	if (mmn_cmpxchg_relaxed(&chain->prev, &found, replacement))
 		dma_fence_put(prev);
 	else
 		dma_fence_put(replacement);

@@ -152,9 +152,9 @@ struct dma_fence *dma_fence_get_rcu_safe(struct dma_fence **slot)
 		struct dma_fence *fence;
 
 		/*
-		 * pair(fence_slot): acquire, with the release in splice(), or
-		 * with that of a store of the producer.  Without it a fence may
-		 * be seen before it is made.
+		 * pair(fence_slot): acquire, with the release of a store of the
+		 * producer, as in publish().  Without it a fence may be seen
+		 * before it is made.
 		 */
 		fence = mmn_load_acquire(slot);
 		if (!fence)

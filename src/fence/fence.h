@@ -99,12 +99,15 @@ static inline uint32_t *fence_futex(struct dma_fence *fence)
 #endif
 }
 
-/*
- * pair(fence_signal): acquire, with the release in mark_signaled().  Without it
- * somebody who sees the fence signalled reads the error, or the data that the
- * device was to write, from before.
- */
-#define fence_flags_acquire(fence) mmn_load_acquire(&(fence)->flags)
+static inline unsigned long fence_flags_acquire(const struct dma_fence *fence)
+{
+	/*
+	 * pair(fence_signal): acquire, with the release in mark_signaled().
+	 * Without it somebody who sees the fence signalled reads the error, or
+	 * the data that the device was to write, from before.
+	 */
+	return mmn_load_acquire(&fence->flags);
+}
 
 /*
  * The ops, in a read section, or NULL if the producer may be gone.  The pointer

@@ -247,13 +247,15 @@ static struct dma_fence *fence_of(uint64_t word)
 struct dma_fence *dma_fence_slot_set(struct dma_fence_slot *slot,
 				     struct dma_fence *fence)
 {
+	uint64_t word = word_of(fence);
+
 	mmn_bug_on((uintptr_t)fence & ~POINTER_MASK,
 		   "a pointer has no room for the count of lives");
 	/*
 	 * pair(fence_in_slot): release, with the acquire in get_from_slot() and
 	 * test_slot().  Without it a reader finds a fence that is not made yet.
 	 */
-	return fence_of(mmn_xchg_release(&slot->word, word_of(fence)));
+	return fence_of(mmn_xchg_release(&slot->word, word));
 }
 
 /* False when the slot changed under the reader. */

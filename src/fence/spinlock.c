@@ -17,7 +17,9 @@
 enum { FREE, HELD, AWAITED };
 
 /* Longer than a callback list takes, shorter than a switch of threads. */
-enum { NR_SPINS = 100 };
+#ifndef NR_SPINS
+#define NR_SPINS 100
+#endif
 
 void mmn_spin_init(struct spinlock *lock)
 {

@@ -58,8 +58,11 @@ void ladder_assert_at(bool cond, const char *text, const char *file, int line)
 
 void ladder_spin(void)
 {
-	if (engine->mode != MODE_ALONE)
-		engine_block("what it spins on to change", false);
+	/* Who has written something does so once more, or may get on now. */
+	if (engine->mode == MODE_ALONE || engine_has_just_written())
+		return;
+	this_thread()->spins = true;
+	engine_block("what it spins on to change", false);
 }
 
 void ladder_outcome(bool seen)
@@ -77,11 +80,11 @@ static bool take(const struct op *op, uint64_t old, uint64_t *ret_new)
 	return old == 0;
 }
 
-static bool mutex_take(pthread_mutex_t *m, const char *what)
+static bool word_take(void *word, const char *what)
 {
 	struct op op = {
 		.kind = OP_RMW,
-		.address = (uintptr_t)m,
+		.address = (uintptr_t)word,
 		.size = sizeof(int),
 		.order = ORDER_ACQUIRE,
 		.function = take,
@@ -91,6 +94,29 @@ static bool mutex_take(pthread_mutex_t *m, const char *what)
 
 	engine_access(&op, &taken);
 	return taken;
+}
+
+static void word_lock(void *word)
+{
+	char name[64];
+
+	if (!word_take(word, "lock"))
+		engine_block(name_of((uintptr_t)word, NULL, name, sizeof(name)),
+			     false);
+}
+
+static void word_unlock(void *word)
+{
+	struct op op = {
+		.kind = OP_STORE,
+		.address = (uintptr_t)word,
+		.size = sizeof(int),
+		.order = ORDER_RELEASE,
+		.what = "unlock",
+	};
+	bool unused;
+
+	engine_access(&op, &unused);
 }
 
 int ladder_mutex_init(pthread_mutex_t *m, const pthread_mutexattr_t *unused)
@@ -109,32 +135,53 @@ int ladder_mutex_destroy(pthread_mutex_t *m)
 
 int ladder_mutex_lock(pthread_mutex_t *m)
 {
-	char name[64];
-
-	if (!mutex_take(m, "lock"))
-		engine_block(name_of((uintptr_t)m, NULL, name, sizeof(name)),
-			     false);
+	word_lock(m);
 	return 0;
 }
 
 int ladder_mutex_trylock(pthread_mutex_t *m)
 {
-	return mutex_take(m, "try to lock") ? 0 : EBUSY;
+	return word_take(m, "try to lock") ? 0 : EBUSY;
 }
 
 int ladder_mutex_unlock(pthread_mutex_t *m)
 {
-	struct op op = {
-		.kind = OP_STORE,
-		.address = (uintptr_t)m,
-		.size = sizeof(int),
-		.order = ORDER_RELEASE,
-		.what = "unlock",
-	};
-	bool unused;
-
-	engine_access(&op, &unused);
+	word_unlock(m);
 	return 0;
+}
+
+/* ------------------------------------------------------------------ */
+/* Spin locks: likewise.  gallery/spinlock.c has the library's own       */
+/* ------------------------------------------------------------------ */
+
+struct spinlock {
+	uint32_t word;
+};
+
+void mmn_spin_init(struct spinlock *lock);
+bool mmn_spin_trylock(struct spinlock *lock);
+void mmn_spin_lock(struct spinlock *lock);
+void mmn_spin_unlock(struct spinlock *lock);
+
+void mmn_spin_init(struct spinlock *lock)
+{
+	engine_plain((uintptr_t)lock, sizeof(*lock), true);
+	lock->word = 0;
+}
+
+bool mmn_spin_trylock(struct spinlock *lock)
+{
+	return word_take(&lock->word, "try to lock");
+}
+
+void mmn_spin_lock(struct spinlock *lock)
+{
+	word_lock(&lock->word);
+}
+
+void mmn_spin_unlock(struct spinlock *lock)
+{
+	word_unlock(&lock->word);
 }
 
 /* ------------------------------------------------------------------ */
@@ -151,12 +198,18 @@ int ladder_mutex_unlock(pthread_mutex_t *m)
 #define QUEUED(t) (UINT64_C(1) << (t))
 #define ALL_QUEUED (WOKEN(0) - 1)
 
-/* One queue per word; its address in the upper half of no address space. */
+static struct {
+	uint64_t word, queue;
+} queues[32];
+
+void base_reset(void)
+{
+	memset(queues, 0, sizeof(queues));
+}
+
+/* One queue per word. */
 static uint64_t *queue_of(uint64_t word)
 {
-	static struct {
-		uint64_t word, queue;
-	} queues[32];
 	unsigned int i;
 
 	for (i = 0; i < 32; i++) {
@@ -228,6 +281,15 @@ static uint64_t look(uint64_t address, uint8_t size, const char *what)
 	return engine_access(&op, &unused);
 }
 
+/* The futex may be the lower half of a longer word. */
+static uint8_t size_of_word(uint64_t word)
+{
+	uint16_t i = graph_location(engine->graph, word);
+
+	return i == NO_EVENT ? sizeof(uint32_t)
+			     : engine->graph->locations[i].size;
+}
+
 static long futex_wait(uint64_t word, uint32_t seen, bool timed)
 {
 	uint8_t self = engine->current;
@@ -235,7 +297,7 @@ static long futex_wait(uint64_t word, uint32_t seen, bool timed)
 	uint64_t queue;
 
 	queue_change(word, enqueue, self, "sleep: queue of");
-	if (look(word, sizeof(seen), NULL) != seen) {
+	if ((uint32_t)look(word, size_of_word(word), NULL) != seen) {
 		queue_change(word, dequeue, self, "does not sleep: queue of");
 		return -EAGAIN;
 	}
@@ -358,6 +420,13 @@ uint32_t mmn_process_adopt(void)
 bool base_is_constant(uint64_t address)
 {
 	return address == (uintptr_t)&process_generation;
+}
+
+int ladder_clock_gettime(clockid_t clock, struct timespec *ret_now)
+{
+	(void)clock;
+	*ret_now = (struct timespec){ .tv_sec = 1 };
+	return 0;
 }
 
 /* ------------------------------------------------------------------ */

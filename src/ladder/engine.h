@@ -44,6 +44,10 @@ struct thread {
 	/* why it is blocked: a word of the report */
 	const char *waits_for;
 	bool sleeps;
+	/* it would go on when any word that it has read lately changes */
+	bool spins;
+	/* not 0: goes on when nobody else can, the lowest one first */
+	uint64_t quiet;
 	/* events of it that were executed in this run */
 	uint16_t done;
 	/* the other half of an RMW comes next */
@@ -80,6 +84,8 @@ struct engine {
 	enum engine_mode mode;
 	uint8_t nr_threads;
 	uint8_t current;
+	/* nobody else can go on */
+	bool quiet;
 	struct fiber home;
 	/* TLS as it was found */
 	void *initial_tls;
@@ -129,6 +135,14 @@ uint64_t engine_access(const struct op *op, bool *ret_written);
 void engine_fence(uint8_t order);
 /* The calling thread cannot go on unless what it read last changes. */
 void engine_block(const char *waits_for, bool sleeps);
+/* Wait until nobody goes on who does not wait here with a lower number. */
+void engine_await_quiet(uint64_t number);
+/* What the calling thread accesses next in the graph; 0: nothing. */
+uint64_t engine_next_address(void);
+/* Is the last event of the calling thread a write? */
+bool engine_has_just_written(void);
+/* End the run: there is no such execution. */
+void engine_discard(void) __attribute__((noreturn));
 /* End the run with a failure; does not return in a thread. */
 void engine_fail(enum ladder_failure failure, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
@@ -181,6 +195,12 @@ void names_reset(void);
 
 /* A word that is never written, and whose reads are no events. */
 bool base_is_constant(uint64_t address);
+
+void base_reset(void);
+
+/* ---- rcu.c ---- */
+
+void rcu_reset(void);
 
 /* ---- pairs.c ---- */
 uint8_t weakened_order(const struct access_site *site, uint8_t order);

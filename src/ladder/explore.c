@@ -105,6 +105,13 @@ static void stop_run(void)
 		go_home();
 }
 
+void engine_discard(void)
+{
+	engine->result->blocked++;
+	stop_run();
+	__builtin_unreachable();
+}
+
 void engine_fail(enum ladder_failure failure, const char *format, ...)
 {
 	va_list args;
@@ -400,6 +407,35 @@ static uint16_t await_turn(void)
 		stop_run();
 	}
 	return id;
+}
+
+void engine_await_quiet(uint64_t number)
+{
+	struct thread *thread = this_thread();
+
+	thread->quiet = number;
+	while (next_in_graph() == NO_EVENT &&
+	       !(engine->mode == MODE_EXTEND && engine->quiet))
+		go_home();
+	thread->quiet = 0;
+	engine->quiet = false;
+}
+
+uint64_t engine_next_address(void)
+{
+	const struct graph *graph = engine->graph;
+	uint16_t id = next_in_graph();
+
+	return id == NO_EVENT ? 0
+			      : graph->locations[graph->events[id].loc].address;
+}
+
+bool engine_has_just_written(void)
+{
+	uint16_t id =
+		graph_find(engine->graph, engine->current, this_thread()->done);
+
+	return id != NO_EVENT && engine->graph->events[id].kind == EVENT_WRITE;
 }
 
 static void expect_event(uint16_t id, enum event_kind kind, const struct op *op)
@@ -789,15 +825,20 @@ static void replay(void)
 
 static uint8_t who_is_next(void)
 {
-	uint8_t t;
+	uint64_t lowest = UINT64_MAX;
+	uint8_t t, next = NO_THREAD;
 
 	for (t = 0; t < engine->nr_threads; t++)
 		if (engine->threads[t].in_rmw)
 			return t;
 	for (t = 0; t < engine->nr_threads; t++)
-		if (engine->threads[t].state == THREAD_RUNNING)
-			return t;
-	return NO_THREAD;
+		if (engine->threads[t].state == THREAD_RUNNING &&
+		    engine->threads[t].quiet < lowest) {
+			next = t;
+			lowest = engine->threads[t].quiet;
+		}
+	engine->quiet = next != NO_THREAD && lowest;
+	return next;
 }
 
 static void extend(void)
@@ -809,18 +850,34 @@ static void extend(void)
 		resume(t);
 }
 
-/* Will the thread never be woken: is what it read the last word on it? */
-static bool is_stuck(uint8_t t)
+/* Is it no read, or one of the newest write? */
+static bool is_last_word(uint16_t id)
 {
 	const struct graph *graph = engine->graph;
-	const struct event *e;
-	uint16_t id = graph_find(graph, t, engine->threads[t].done);
+	const struct event *e = &graph->events[id];
 
-	if (id == NO_EVENT)
-		return true;
-	e = &graph->events[id];
 	return e->kind != EVENT_READ ||
 	       graph_rank(graph, e->rf) == graph_nr_writes(graph, e->loc);
+}
+
+/*
+ * Will the thread never be woken: is what it read the last word on it?  Who spins
+ * may have read several words in the body of his loop, and written none.
+ */
+static bool is_stuck(uint8_t t)
+{
+	const struct thread *thread = &engine->threads[t];
+	uint16_t id, index = thread->done;
+
+	do {
+		id = graph_find(engine->graph, t, index--);
+		if (id == NO_EVENT ||
+		    engine->graph->events[id].kind == EVENT_WRITE)
+			return true;
+		if (!is_last_word(id))
+			return false;
+	} while (thread->spins);
+	return true;
 }
 
 static void judge_blocked(void)
@@ -859,6 +916,7 @@ static void begin_run(void)
 
 	memory_reset();
 	names_reset();
+	rcu_reset();
 	memory_tls_load(engine->initial_tls);
 	engine->stopped = false;
 	engine->failure = LADDER_NONE;
@@ -1082,6 +1140,7 @@ int ladder_explore(const struct ladder_scenario *scenario,
 	engine->options = options;
 	engine->result = &result;
 	engine->current = NO_THREAD;
+	base_reset();
 	while (engine->nr_threads < LADDER_MAX_THREADS &&
 	       scenario->threads[engine->nr_threads])
 		engine->nr_threads++;

@@ -24,6 +24,12 @@ void ladder_note(const char *text);
 #define ladder_name(p, name) ladder_name_at((p), sizeof(*(p)), (name))
 void ladder_name_at(const volatile void *p, size_t size, const char *name);
 
+/*
+ * A thread that calls what was deferred (mmn_rcu_defer()), each after a grace
+ * period; without it among the threads, nothing deferred is called.
+ */
+void ladder_call_deferred(void);
+
 /* A number below @n, every one in some execution. */
 uint32_t ladder_choose(uint32_t n);
 

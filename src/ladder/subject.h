@@ -7,9 +7,11 @@
  * through base/atomic.h says where it stands.
  */
 #include <pthread.h>
+#include <sched.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "config.h"
 #include "ladder/site.h"
@@ -72,6 +74,14 @@ void *ladder_memset(void *to, int byte, size_t size);
  * last is written again.
  */
 void ladder_spin(void);
+#define sched_yield() ladder_spin()
+
+/* Read sections and grace periods are those of rcu.c here. */
+#define MMN_LADDER_RCU
+
+/* Time stands still. */
+int ladder_clock_gettime(clockid_t clock, struct timespec *ret_now);
+#define clock_gettime ladder_clock_gettime
 
 #pragma GCC visibility pop
 

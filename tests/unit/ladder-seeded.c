@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 
 #include "base/lock.h"
+#include "base/rcu.h"
 #include "base/wait.h"
 #include "ladder/scenario.h"
 
@@ -325,6 +326,104 @@ static void take_and_free(void)
 	free(object);
 }
 
+/* ---- grace periods ---- */
+
+struct shared {
+	struct mmn_rcu_head rcu;
+	int value;
+};
+
+static struct shared *shared;
+
+static void make_shared(void)
+{
+	clear();
+	shared = calloc(1, sizeof(*shared));
+	ladder_name(&shared, "shared");
+}
+
+static void read_in_section(void)
+{
+	struct shared *p;
+
+	mmn_rcu_read_lock();
+	p = mmn_rcu_dereference(shared);
+	ladder_assert(!p || !p->value);
+	mmn_rcu_read_unlock();
+}
+
+static void read_behind_section(void)
+{
+	struct shared *p;
+
+	mmn_rcu_read_lock();
+	p = mmn_rcu_dereference(shared);
+	mmn_rcu_read_unlock();
+	ladder_assert(!p || !p->value);
+}
+
+static struct shared *unpublish(void)
+{
+	struct shared *p = shared;
+
+	mmn_rcu_publish(shared, NULL);
+	return p;
+}
+
+static void free_after_grace(void)
+{
+	struct shared *p = unpublish();
+
+	mmn_rcu_synchronize();
+	free(p);
+}
+
+static void free_at_once(void)
+{
+	free(unpublish());
+}
+
+static void free_before_unpublishing(void)
+{
+	struct shared *p = shared;
+
+	mmn_rcu_synchronize();
+	unpublish();
+	free(p);
+}
+
+static void free_shared(struct mmn_rcu_head *head)
+{
+	free(head);
+}
+
+static void free_deferred(void)
+{
+	mmn_rcu_defer(&unpublish()->rcu, free_shared);
+}
+
+static void use_deferred(void)
+{
+	struct shared *p = unpublish();
+
+	mmn_rcu_defer(&p->rcu, free_shared);
+	ladder_assert(!p->value);
+}
+
+static void synchronize_in_section(void)
+{
+	mmn_rcu_read_lock();
+	mmn_rcu_synchronize();
+	mmn_rcu_read_unlock();
+}
+
+static void read_twice_and_wait(void)
+{
+	read_in_section();
+	mmn_rcu_synchronize();
+	read_in_section();
+}
+
 /* ---- runs leave nothing behind ---- */
 
 int seeded_trace_of_runs = 7;
@@ -402,6 +501,33 @@ const struct seeded seeded_programs[] = {
 			.setup = clear_and_make,
 			.threads = { use_object, drop_object } },
 	  .failure = LADDER_USE_AFTER_FREE },
+#define SHARED(text, wrong, ...)                                 \
+	{                                                        \
+		.scenario = { .name = (text),                    \
+			      .what = (text),                    \
+			      .setup = make_shared,              \
+			      .threads = THREADS(__VA_ARGS__) }, \
+		.failure = (wrong),                              \
+	}
+	SHARED("grace period", LADDER_NONE, read_in_section, free_after_grace),
+	SHARED("grace period for two", LADDER_NONE, read_in_section,
+	       read_in_section, free_after_grace),
+	SHARED("grace periods that overlap", LADDER_NONE, read_twice_and_wait,
+	       free_after_grace),
+	SHARED("no grace period", LADDER_USE_AFTER_FREE, read_in_section,
+	       free_at_once),
+	SHARED("grace period too early", LADDER_USE_AFTER_FREE, read_in_section,
+	       free_before_unpublishing),
+	SHARED("use behind the section", LADDER_USE_AFTER_FREE,
+	       read_behind_section, free_after_grace),
+	SHARED("deferred", LADDER_NONE, read_in_section, free_deferred,
+	       ladder_call_deferred),
+	SHARED("deferred, used behind the section", LADDER_USE_AFTER_FREE,
+	       read_behind_section, free_deferred, ladder_call_deferred),
+	SHARED("deferred and used", LADDER_USE_AFTER_FREE, use_deferred,
+	       ladder_call_deferred),
+	SHARED("grace period in a section", LADDER_DEADLOCK,
+	       synchronize_in_section),
 	PROGRAM("undone", LADDER_NONE, 2, NULL, change_everything, add_one),
 	PROGRAM("endless", LADDER_NONE, 0, NULL, never_ends),
 	{ .scenario = { .name = NULL } },

@@ -48,5 +48,32 @@ const struct ladder_scenario *const ladder_gallery[] = {
 	&uring_call,
 	&uring_slot,
 #endif
+	/* lookup.c */
+	&fence_naive,
+	&fence_safe,
+	&fence_safe_made,
+	&fence_four_lines,
+	&fence_four_lines_rcu,
+	&fence_slot_get,
+	&fence_slot_made,
+	&fence_slot_test,
+	&fence_slot_test_done,
+	&fence_slot_test_made,
+	/* fence.c */
+	&fence_signal,
+	&fence_callback,
+	&fence_remove,
+	&fence_sleeper,
+	&fence_wait_any,
+	&fence_enable_op,
+	&fence_last_put,
+	&fence_array_signal,
+	&fence_array_ask,
+	&fence_array_arm,
+	&fence_chain_signal,
+	&fence_chain_arm,
+	&fence_chain_walk,
+	/* spinlock.c */
+	&spin_lock,
 	NULL,
 };

@@ -58,5 +58,34 @@ extern const struct ladder_scenario translation;
 /* uring, where there is liburing */
 extern const struct ladder_scenario uring_call;
 extern const struct ladder_scenario uring_slot;
+/* lookup.c */
+extern const struct ladder_scenario fence_naive;
+extern const struct ladder_scenario fence_safe;
+extern const struct ladder_scenario fence_safe_made;
+extern const struct ladder_scenario fence_four_lines;
+extern const struct ladder_scenario fence_four_lines_rcu;
+extern const struct ladder_scenario fence_slot_get;
+extern const struct ladder_scenario fence_slot_made;
+extern const struct ladder_scenario fence_slot_test;
+extern const struct ladder_scenario fence_slot_test_done;
+extern const struct ladder_scenario fence_slot_test_made;
+
+/* fence.c */
+extern const struct ladder_scenario fence_signal;
+extern const struct ladder_scenario fence_callback;
+extern const struct ladder_scenario fence_remove;
+extern const struct ladder_scenario fence_sleeper;
+extern const struct ladder_scenario fence_wait_any;
+extern const struct ladder_scenario fence_enable_op;
+extern const struct ladder_scenario fence_last_put;
+extern const struct ladder_scenario fence_array_signal;
+extern const struct ladder_scenario fence_array_ask;
+extern const struct ladder_scenario fence_array_arm;
+extern const struct ladder_scenario fence_chain_signal;
+extern const struct ladder_scenario fence_chain_arm;
+extern const struct ladder_scenario fence_chain_walk;
+
+/* spinlock.c */
+extern const struct ladder_scenario spin_lock;
 
 #endif

@@ -6,6 +6,11 @@
 #include "ladder/gallery/gallery.h"
 #include "ladder/scenario.h"
 
+/* Other scenarios have the explorer's. */
+#undef MMN_LADDER_RCU
+#define mmn_rcu_synchronize own_rcu_synchronize
+#define mmn_rcu_defer own_rcu_defer
+#define mmn_rcu_barrier own_rcu_barrier
 #include "base/rcu.h"
 
 static void call_later(struct rcu_head *head,
