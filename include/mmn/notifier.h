@@ -812,6 +812,93 @@ MMN_PUBLIC
 void mmn_range_set_seq(struct mmn_range_subscription *sub, uint64_t cur_seq);
 
 /* ------------------------------------------------------------------ */
+/* Statistics                                                         */
+/* ------------------------------------------------------------------ */
+
+/**
+ * struct mmn_range_stats - what happened to a range subscription
+ * @size: sizeof(struct mmn_range_stats), set by the caller
+ * @open: open changes that its readers wait for
+ * @callbacks: calls of @invalidate or @invalidate_start
+ * @retries: how often mmn_range_read_retry() was true
+ * @waits: calls of mmn_range_read_begin() and mmn_range_read_begin_timed() that
+ *	had to wait
+ * @longest_wait_ns: the longest of those waits, in nanoseconds
+ *
+ * All but @open since mmn_range_subscription_init(), from insert to insert.
+ */
+struct mmn_range_stats {
+	uint32_t size;
+	uint32_t open;
+	uint64_t callbacks;
+	uint64_t retries;
+	uint64_t waits;
+	uint64_t longest_wait_ns;
+};
+
+/**
+ * mmn_range_get_stats - what happened to a range subscription
+ * @sub: initialised; inserted or not
+ * @ret_stats: size set; filled as far as size reaches
+ *
+ * Nothing is counted for it that costs time while nothing happens: not in a read
+ * section without a collision, nor in a change that misses.
+ *
+ * Context: any, also callbacks and signal handlers; takes no lock.
+ * Ordering: none.  The number of callbacks is exact while none is about to begin,
+ * and may be wrong by some dozens otherwise.
+ * Return: 0; -EINVAL (no @sub or one that is not initialised, no @ret_stats or
+ * one whose size is less than that of @size); -ESTALE (in a fork child).
+ */
+MMN_PUBLIC
+int mmn_range_get_stats(const struct mmn_range_subscription *sub,
+			struct mmn_range_stats *ret_stats);
+
+/**
+ * struct mmn_state_stats - what happened in an address space
+ * @size: sizeof(struct mmn_state_stats), set by the caller
+ * @open: changes that are open now
+ * @ranges: range subscriptions inserted now
+ * @classics: classic subscriptions registered now
+ * @hits: changes that called range subscriptions; changes that nobody had
+ *	subscribed to are not counted
+ * @callbacks: the calls they made; second passes are not counted
+ * @longest_wait_ns: the longest wait of a reader, of any range, in nanoseconds
+ * @memory_bytes: memory the library has allocated for the state, with what it
+ *	knows of the subscribed ranges; the subscriptions are not in it
+ *
+ * All since mmn_state_create().
+ */
+struct mmn_state_stats {
+	uint32_t size;
+	uint32_t open;
+	uint64_t ranges;
+	uint64_t classics;
+	uint64_t hits;
+	uint64_t callbacks;
+	uint64_t longest_wait_ns;
+	uint64_t memory_bytes;
+};
+
+/**
+ * mmn_state_get_stats - what happened in an address space
+ * @state: the caller has a reference
+ * @ret_stats: size set; filled as far as size reaches
+ *
+ * Who comes and goes is one picture, the rest a sum over counters that go on
+ * meanwhile.  The threads that make changes are not disturbed.
+ *
+ * Context: any, also callbacks and signal handlers; takes short locks of the
+ * library only.
+ * Ordering: none.
+ * Return: 0; -EINVAL (no @state, no @ret_stats or one whose size is less than
+ * that of @size); -ESTALE (in a fork child).
+ */
+MMN_PUBLIC
+int mmn_state_get_stats(struct mmn_state *state,
+			struct mmn_state_stats *ret_stats);
+
+/* ------------------------------------------------------------------ */
 /* Classic subscriptions: the whole address space                     */
 /* ------------------------------------------------------------------ */
 

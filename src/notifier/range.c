@@ -114,15 +114,29 @@ static void link_range(struct mmn_state *state, struct range_sub *sub)
 	state_filter_tend(state);
 }
 
+/* S is closed: only readers write there, the bit.  Returns what it was. */
+static uint32_t set_open_count(struct range_sub *sub, uint32_t nr)
+{
+	/* relaxed: the exchange decides */
+	uint32_t open = mmn_load_relaxed(&sub->open);
+
+	/* relaxed: who has to see it gets the sequence that is stored after it */
+	while (!mmn_cmpxchg_relaxed(&sub->open, &open,
+				    (open & ~(OPEN_COUNT | OPEN_WAITER)) |
+					    OPEN_ONE * nr))
+		;
+	return open;
+}
+
 void range_link(struct mmn_state *state, struct range_sub *sub)
 {
 	sub->node.birth = new_id(state);
 	itree_insert(&state->tree, &sub->node);
+	set_open_count(sub, state_count_open(state, sub));
 	/*
-	 * relaxed, both: nobody reads them before the caller has published the
+	 * relaxed: nobody reads it before the caller has published the
 	 * subscription, and whoever ends a change enters S first
 	 */
-	mmn_store_relaxed(&sub->open, OPEN_ONE * state_count_open(state, sub));
 	mmn_store_relaxed(&sub->seq, sub->node.birth);
 }
 
@@ -149,9 +163,7 @@ void range_move(struct mmn_state *state, struct range_sub *sub, uintptr_t start,
 	/* relaxed: see mmn_range_set_seq() */
 	mmn_store_relaxed(&sub->node.birth, new_id(state));
 	itree_insert(&state->tree, &sub->node);
-	/* relaxed: the sequence is stored after it */
-	open = mmn_xchg_relaxed(&sub->open,
-				OPEN_ONE * state_count_open(state, sub));
+	open = set_open_count(sub, state_count_open(state, sub));
 	/*
 	 * pair(range_seq): release, with the acquire in read_begin().  Without
 	 * it a reader gets this sequence together with the old count, and reads
@@ -244,11 +256,11 @@ static void dismiss_readers(struct range_sub *sub)
 	uint32_t open;
 
 	/*
-	 * relaxed, both: readers that see the old ones are caught when they
-	 * retry; callbacks that still run put no other sequence in its place
+	 * relaxed: readers that see the old one are caught when they retry;
+	 * callbacks that still run put no other sequence in its place
 	 */
 	mmn_store_relaxed(&sub->seq, 0);
-	open = mmn_xchg_relaxed(&sub->open, 0);
+	open = set_open_count(sub, 0);
 	if (!(open & OPEN_WAITER))
 		return;
 	/* The bit alone may be left from one whose deadline passed. */
@@ -473,7 +485,7 @@ static bool read_begin(const struct range_sub *sub, uint64_t *seq,
 	 * Without it the reader sees memory as it was before the change.
 	 */
 	*open = mmn_load_acquire(&sub->open);
-	return *open < OPEN_ONE || !*seq;
+	return !(*open & OPEN_COUNT) || !*seq;
 }
 
 #if MMN_SELFCHECK
@@ -521,22 +533,51 @@ static int read_wait(struct range_sub *sub, uint32_t open,
 	return ret;
 }
 
+static void raise_to(uint64_t *longest, uint64_t ns)
+{
+	/* relaxed, both: a statistic */
+	uint64_t known = mmn_load_relaxed(longest);
+
+	while (known < ns && !mmn_cmpxchg_relaxed(longest, &known, ns))
+		;
+}
+
+/* The subscription may be removed meanwhile, and the state go with it. */
+static int wait_for_count(struct range_sub *sub, uint32_t open,
+			  const struct timespec *deadline, uint64_t *ret_seq)
+{
+	struct mmn_state *state = mmn_state_get(sub->state);
+	uint64_t began = mmn_now_ns(), seq, ns;
+	bool begun;
+	int ret;
+
+	do {
+		ret = read_wait(sub, open, deadline);
+		/* Also when the time is over: success is never a time-out. */
+		begun = read_begin(sub, &seq, &open);
+	} while (!begun && !ret);
+	ns = mmn_now_ns() - began;
+	/* relaxed: a statistic */
+	mmn_fetch_add_relaxed(&sub->nr_waits, 1);
+	raise_to(&sub->longest_wait_ns, ns);
+	raise_to(&state->longest_wait_ns, ns);
+	mmn_state_put(state);
+	if (!begun)
+		return ret;
+	*ret_seq = seq;
+	return 0;
+}
+
 static int read_begin_until(const struct range_sub *sub,
 			    const struct timespec *deadline, uint64_t *ret_seq)
 {
-	bool checked = false;
 	uint32_t open;
 	uint64_t seq;
-	int ret = 0;
 
-	/* One more look after the time is over: success is never a time-out. */
-	while (!read_begin(sub, &seq, &open)) {
-		if (ret)
-			return ret;
-		if (!checked)
-			check_own_change(sub);
-		checked = true;
-		ret = read_wait((struct range_sub *)sub, open, deadline);
+	if (!read_begin(sub, &seq, &open)) {
+		check_own_change(sub);
+		return wait_for_count((struct range_sub *)sub, open, deadline,
+				      ret_seq);
 	}
 	*ret_seq = seq;
 	return 0;
@@ -610,6 +651,8 @@ bool mmn_range_read_retry(const struct mmn_range_subscription *public_sub,
 		return false;
 	if (!seq_moved(sub, seq) && !MMN_INJECT(MMN_INJECT_RETRY))
 		return false;
+	/* relaxed: a statistic */
+	mmn_fetch_add_relaxed(&range_of(public_sub)->nr_retries, 1);
 	MMN_PROBE(read_collision, sub, seq);
 	return true;
 }
@@ -658,7 +701,7 @@ void range_uncount(struct range_sub *sub)
 	 * it a reader sees no change open and memory as it was before.
 	 */
 	open = mmn_fetch_sub_release(&sub->open, OPEN_ONE);
-	if (open != (OPEN_ONE | OPEN_WAITER))
+	if ((open & (OPEN_COUNT | OPEN_WAITER)) != (OPEN_ONE | OPEN_WAITER))
 		return;
 	/*
 	 * Nobody sets the bit while the count is 0; one that another change has
@@ -697,6 +740,8 @@ struct walk {
 	bool blockable;
 	struct mmn_range_finish *first;
 	struct mmn_range_finish **end;
+	/* callbacks so far */
+	uint64_t nr;
 };
 
 /* Was it there when the change came; in the second round: and has moved? */
@@ -830,6 +875,33 @@ static bool call_range(struct walk *walk, struct range_sub *sub)
 	return true;
 }
 
+/*
+ * Counts the callback in open, and with it what @add says.
+ *
+ * relaxed: a reader that must see it has read the sequence that the callback
+ * stores later; see mmn_range_set_seq()
+ */
+static void add_call(struct range_sub *sub, uint32_t add)
+{
+	uint32_t open = mmn_fetch_add_relaxed(&sub->open, add + OPEN_CALL);
+
+	/* relaxed: a statistic */
+	if (unlikely((open ^ (open + add + OPEN_CALL)) >> 31))
+		mmn_fetch_add_relaxed(&sub->half_turns, 1);
+}
+
+uint64_t range_nr_callbacks(const struct range_sub *sub)
+{
+	/* relaxed, both: exact as soon as no callback is about to begin */
+	uint64_t half_turns = mmn_load_relaxed(&sub->half_turns);
+	uint32_t open = mmn_load_relaxed(&sub->open);
+
+	/* The last one is seen in open, and not yet there. R5 */
+	half_turns += (half_turns ^ open >> 31) & 1;
+	return half_turns / 2 * ((UINT64_C(1) << 32) / OPEN_CALL) +
+	       open / OPEN_CALL;
+}
+
 /* Readers of it wait from here on, if they do not already; inside S. */
 static void begin_calling(struct walk *walk, struct range_sub *sub)
 {
@@ -841,12 +913,8 @@ static void begin_calling(struct walk *walk, struct range_sub *sub)
 		change->cursor_start = sub->node.start;
 		change->cursor_birth = sub->node.birth;
 	}
-	/*
-	 * relaxed: a reader that must see it has read the sequence that the
-	 * callback stores later; see mmn_range_set_seq()
-	 */
-	if (id_before(sub->node.birth, change->id))
-		mmn_fetch_add_relaxed(&sub->open, OPEN_ONE);
+	add_call(sub, id_before(sub->node.birth, change->id) ? OPEN_ONE : 0);
+	walk->nr++;
 	/* relaxed: S orders it with the removers */
 	mmn_store_relaxed(&change->calling, (uintptr_t)sub);
 }
@@ -954,5 +1022,6 @@ bool ranges_tell(struct visit *visit, struct mmn_invalidate_desc *desc,
 	walk.end = &walk.first;
 	accepted = walk_starts(&walk, node);
 	walk_finishes(&walk);
+	state_note_hit(visit->state, visit->slot, walk.nr);
 	return accepted;
 }

@@ -125,7 +125,7 @@ static bool counts_are_right(struct mmn_state *state)
 		struct range_sub *sub = range_of_node(node);
 
 		/* relaxed: the count moves inside S only */
-		if (mmn_load_relaxed(&sub->open) / OPEN_ONE !=
+		if (open_count(mmn_load_relaxed(&sub->open)) !=
 			    state_count_open(state, sub) ||
 		    id_before(node->birth, sub->since) ||
 		    !filter_contains(&state->filter, node->start, node->last))
@@ -326,6 +326,25 @@ void change_count(struct mmn_state *state, struct mmn_invalidate_desc *desc)
 	begin_counting(change, new_id(state));
 	mmn_mutex_lock(&state->overflow_lock);
 	list_add_tail(&change->link, &state->overflow);
+	mmn_mutex_unlock(&state->overflow_lock);
+}
+
+static void add_to(uint64_t *statistic, uint64_t nr)
+{
+	/* relaxed, both: only the owner of the slot writes there */
+	mmn_store_relaxed(statistic, mmn_load_relaxed(statistic) + nr);
+}
+
+void state_note_hit(struct mmn_state *state, struct slot *slot, uint64_t nr)
+{
+	if (likely(slot)) {
+		add_to(&slot->nr_hits, 1);
+		add_to(&slot->nr_callbacks, nr);
+		return;
+	}
+	mmn_mutex_lock(&state->overflow_lock);
+	state->nr_hits++;
+	state->nr_callbacks += nr;
 	mmn_mutex_unlock(&state->overflow_lock);
 }
 

@@ -139,6 +139,9 @@ struct slot {
 	uint64_t version;
 	/* owner, inside S, in the same version: the only one called, or NULL */
 	struct range_sub *only;
+	/* atomic: stored by the owner: statistics, of all that were in it */
+	uint64_t nr_hits;
+	uint64_t nr_callbacks;
 } __attribute__((aligned(CACHE_LINE)));
 
 /* ------------------------------------------------------------------ */
@@ -154,9 +157,15 @@ struct slot {
 #define SUB_RELEASED UINT32_C(0x6d6e5306) /* mmn_state_release() has it */
 #define SUB_EDITED UINT32_C(0x6d6e5307)	  /* inserted; S is held for it */
 
-/* sub->open: the count in units of OPEN_ONE, and one bit. */
+/*
+ * sub->open: the count in units of OPEN_ONE, one bit, and above both the last bits
+ * of the number of callbacks, which the same addition counts in units of
+ * OPEN_CALL: what carries out of them is lost, and counted for itself.
+ */
 #define OPEN_WAITER UINT32_C(1)
 #define OPEN_ONE UINT32_C(2)
+#define OPEN_COUNT UINT32_C(0x01fffffe)
+#define OPEN_CALL UINT32_C(0x02000000)
 
 /* sub->running: the count in units of RUNNING_ONE, and who waits for 0. */
 #define RUNNING_LEAVING UINT32_C(1)  /* remove sleeps */
@@ -170,7 +179,7 @@ struct slot {
  * moments INSERTED -> EDITED and back, or on to LEAVING or DEFERRED.
  *
  * R1  in the tree: seq is odd; else it is 0.
- * R2  in the tree: open / OPEN_ONE is the number of counted changes for which
+ * R2  in the tree: open_count(open) is the number of counted changes for which
  *     change_counts() holds.
  * R3  While a callback of it is under way either the change says so in calling,
  *     or running counts it; a pending second pass is counted.  The object is not
@@ -178,6 +187,8 @@ struct slot {
  * R4  in the tree: since is not after the birth.  Changes with an id in between
  *     call it back although it is counted by them from its birth on: it was there
  *     before, or one that it took over from.
+ * R5  half_turns is how often the uppermost bit of open has changed; it may be
+ *     behind while a callback is about to begin.
  */
 struct range_sub {
 	/* atomic: stored by the callback under the driver's lock. R1 */
@@ -206,6 +217,11 @@ struct range_sub {
 	struct range_sub *leaving_next;
 	/* S: changes with a smaller id are not told to it. R4 */
 	uint64_t since;
+	/* atomic: statistics. R5 */
+	uint64_t half_turns;
+	uint64_t nr_retries;
+	uint64_t nr_waits;
+	uint64_t longest_wait_ns;
 };
 
 _Static_assert(sizeof(struct range_sub) ==
@@ -221,6 +237,11 @@ range_of(const struct mmn_range_subscription *sub)
 static inline struct mmn_range_subscription *public_range(struct range_sub *sub)
 {
 	return (struct mmn_range_subscription *)sub;
+}
+
+static inline uint32_t open_count(uint32_t open)
+{
+	return (open & OPEN_COUNT) / OPEN_ONE;
 }
 
 static inline bool range_is_interruptible(const struct range_sub *sub)
@@ -323,6 +344,8 @@ struct mmn_state {
 	uint32_t refs __attribute__((aligned(CACHE_LINE)));
 	/* const: what mmn_callback_alloc() returned */
 	void *block;
+	/* atomic: a statistic */
+	uint64_t longest_wait_ns;
 
 	/* Rank MMN_RANK_SUBSCRIBE: one mmn_subscription_get() at a time. */
 	struct mmn_mutex get_lock;
@@ -350,6 +373,9 @@ struct mmn_state {
 	struct mmn_mutex overflow_lock;
 	/* overflow_lock, or S closed. S3 */
 	struct list_head overflow;
+	/* overflow_lock: statistics, of changes without a slot */
+	uint64_t nr_hits;
+	uint64_t nr_callbacks;
 
 	struct slot slots[NR_SLOTS];
 };
@@ -526,6 +552,9 @@ struct counted {
 
 struct mmn_invalidate_desc *counted_next(struct counted *at);
 
+/* One more change has called @nr range subscriptions; not inside. */
+void state_note_hit(struct mmn_state *state, struct slot *slot, uint64_t nr);
+
 /* Is a change open and counted that is older than @birth?  S held. */
 bool state_has_change_before(struct mmn_state *state, uint64_t birth);
 
@@ -605,6 +634,9 @@ bool ranges_tell(struct visit *visit, struct mmn_invalidate_desc *desc,
 /* The next one to be told of the change; inside S. */
 struct itree_node *ranges_next(struct itree_iter *iter,
 			       struct mmn_invalidate_desc *desc);
+
+/* How often @sub was called since it was initialised; any context. */
+uint64_t range_nr_callbacks(const struct range_sub *sub);
 
 /* The end of one range subscription's share in a change; inside S. */
 void range_uncount(struct range_sub *sub);

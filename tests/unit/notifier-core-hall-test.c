@@ -126,7 +126,7 @@ static void finish(void)
 	int i;
 
 	for (i = 0; i < NR; i++) {
-		t_eq(range_of(&devices[i].sub)->open / OPEN_ONE, 0);
+		t_eq(open_count(range_of(&devices[i].sub)->open), 0);
 		mmn_range_subscription_remove(&devices[i].sub);
 	}
 	t_ok(state_is_idle(state));
@@ -328,7 +328,7 @@ TEST(ids_of_changes_lie_between_the_births_around_them)
 		}
 	}
 	for (i = 0; i < NR; i++)
-		t_eq(range_of(&devices[i].sub)->open / OPEN_ONE,
+		t_eq(open_count(range_of(&devices[i].sub)->open),
 		     ARRAY_SIZE(desc));
 	for (i = 0; i < ARRAY_SIZE(desc); i++)
 		t_err(mmn_invalidate_end(&desc[i]), 0);

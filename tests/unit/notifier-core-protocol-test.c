@@ -223,7 +223,7 @@ TEST(more_changes_than_slots_go_to_the_list)
 	t_eq(changes_counted(state), 8);
 	driver_init(&a);
 	t_err(mmn_range_subscription_insert(&a.sub, state, 0, UINTPTR_MAX), 0);
-	t_eq(range_of(&a.sub)->open / OPEN_ONE, NR_SLOTS + 8);
+	t_eq(open_count(range_of(&a.sub)->open), NR_SLOTS + 8);
 	for (i = 0; i < NR_SLOTS + 8; i++) {
 		t_ok(!try_begin(&a));
 		t_err(mmn_invalidate_end(&desc[i]), 0);
@@ -458,7 +458,7 @@ TEST(counts_never_drift_under_inserts_removes_and_changes, .timeout = 60)
 	for (i = 0; i < 6; i++) {
 		if (!in[i])
 			continue;
-		t_eq(range_of(&drivers[i].sub)->open / OPEN_ONE, 0);
+		t_eq(open_count(range_of(&drivers[i].sub)->open), 0);
 		t_err(mmn_range_subscription_remove(&drivers[i].sub), 0);
 	}
 	t_eq(slots_used(state), 0);

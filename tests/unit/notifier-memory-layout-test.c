@@ -24,6 +24,8 @@ TEST(the_words_of_a_reader_share_a_line_with_nothing_that_others_write)
 	t_ne(line_of(running), line_of(seq));
 	t_ne(line_of(status), line_of(seq));
 	t_ne(line_of(sleepers), line_of(seq));
+	t_ne(line_of(nr_retries), line_of(seq));
+	t_ne(line_of(longest_wait_ns), line_of(seq));
 	/* The neighbour in an array is somebody else. */
 	t_eq(sizeof(struct mmn_range_subscription) % LINE, 0);
 	t_eq(_Alignof(struct mmn_range_subscription) % LINE, 0);
@@ -52,6 +54,7 @@ TEST(a_reader_writes_nothing_when_no_change_is_open)
 					   .ops = &ops };
 	size_t size = (size_t)sysconf(_SC_PAGESIZE);
 	struct mmn_invalidate_desc desc;
+	struct mmn_range_stats stats = { .size = sizeof(stats) };
 	struct mmn_range_subscription *sub;
 	struct mmn_state *state;
 	uint64_t seq, other;
@@ -74,6 +77,7 @@ TEST(a_reader_writes_nothing_when_no_change_is_open)
 	t_err(mmn_range_read_begin_timed(sub, 0, &other), 0);
 	t_ok(!mmn_range_check_retry(sub, seq));
 	t_ok(!mmn_range_read_retry(sub, seq));
+	t_err(mmn_range_get_stats(sub, &stats), 0);
 	t_eq(mprotect(sub, size, PROT_READ | PROT_WRITE), 0);
 
 	t_err(mmn_invalidate_end(&desc), 0);
