@@ -39,8 +39,8 @@
  * them until they put them.
  *
  * A change of permission (MMN_EVENT_PROTECTION_VMA) invalidates the regions that
- * the device may write; fork does not invalidate: pinned pages stay with the
- * parent.  The fork child's copy of a cache is inert.
+ * the device may write; fork does not invalidate, unless the config says so: pinned
+ * pages stay with the parent.  The fork child's copy of a cache is inert.
  */
 #include <mmn/common.h>
 
@@ -60,6 +60,11 @@ struct mmn_state;
 
 /* config.flags: never pin more than RLIMIT_MEMLOCK allows at creation. */
 #define MMN_CACHE_MEMLOCK (1u << 0)
+/*
+ * config.flags: registering does not pin, or pinned pages are a burden to fork:
+ * it invalidates, as other changes page by page do.
+ */
+#define MMN_CACHE_FORK (1u << 1)
 
 /**
  * struct mmn_cache_region - one registration
@@ -105,18 +110,22 @@ struct mmn_cache_region {
  * @pressure: may be NULL; nothing is left to evict and @bytes are wanted, by a
  *	get in this thread.  Return true when the caller has put regions or freed
  *	pinned memory of its own and another attempt is worth it.
+ * @invalidated: may be NULL; the region from @start to @last can not be got any
+ *	more, because of a change that is about to be made.  Runs in the thread
+ *	that makes it, with the rules for invalidation callbacks.
  */
 struct mmn_cache_ops {
 	int (*register_region)(void *arg, struct mmn_cache_region *region);
 	struct dma_fence *(*deregister_region)(void *arg,
 					       struct mmn_cache_region *region);
 	bool (*pressure)(void *arg, uint64_t bytes);
+	void (*invalidated)(void *arg, uintptr_t start, uintptr_t last);
 };
 
 /**
  * struct mmn_cache_config - how a cache behaves
  * @size: sizeof(struct mmn_cache_config)
- * @flags: MMN_CACHE_MEMLOCK or 0
+ * @flags: MMN_CACHE_MEMLOCK, MMN_CACHE_FORK
  * @ops: what to do; must outlive the cache
  * @arg: handed to the ops
  * @max_bytes: most bytes pinned at once, quarantined ones included; 0 for

@@ -155,7 +155,8 @@ static int read_config(struct mmn_cache_config *to,
 			return -E2BIG;
 	*to = *from;
 	if (!to->ops || !to->ops->register_region ||
-	    !to->ops->deregister_region || (to->flags & ~MMN_CACHE_MEMLOCK) ||
+	    !to->ops->deregister_region ||
+	    (to->flags & ~(MMN_CACHE_MEMLOCK | MMN_CACHE_FORK)) ||
 	    to->reserved || to->max_regions > REGIONS_MAX)
 		return -EINVAL;
 	to->max_bytes = or_no_limit(to->max_bytes);

@@ -335,7 +335,7 @@ static bool concerns(const struct region *region,
 		return region->public.access & MMN_CACHE_WRITE;
 	case MMN_EVENT_PROTECTION_PAGE:
 	case MMN_EVENT_SOFT_DIRTY:
-		return false;
+		return region->cache->config.flags & MMN_CACHE_FORK;
 	default:
 		return true;
 	}
@@ -348,6 +348,9 @@ static bool invalidate_start(struct mmn_range_subscription *sub,
 {
 	struct region *region = container_of(sub, struct region, sub);
 	struct mmn_cache *cache = region->cache;
+	const struct mmn_cache_config *config = &cache->config;
+	/* Of the region that this is: later it may be another. */
+	uintptr_t start, last;
 	bool live;
 
 	if (!concerns(region, desc))
@@ -356,6 +359,8 @@ static bool invalidate_start(struct mmn_range_subscription *sub,
 	mmn_range_set_seq(sub, cur_seq);
 	/* relaxed: under the lock */
 	live = mmn_load_relaxed(&region->state) == REGION_LIVE;
+	start = region->public.start;
+	last = region->public.last;
 	if (live) {
 		cache->stats.invalidated++;
 		region_retire(region);
@@ -364,7 +369,9 @@ static bool invalidate_start(struct mmn_range_subscription *sub,
 	mmn_mutex_unlock(&cache->lock);
 	if (live)
 		cache_ring_soon(cache);
-	if (!cache->config.wait_ns || !region_in_flight(region))
+	if (live && config->ops->invalidated)
+		config->ops->invalidated(config->arg, start, last);
+	if (!config->wait_ns || !region_in_flight(region))
 		return true;
 	if (!mmn_invalidate_is_blockable(desc))
 		return false;

@@ -294,6 +294,41 @@ TEST(loss_of_write_permission_concerns_writable_regions_only)
 	tear_down(&x);
 }
 
+TEST(fork_concerns_those_who_say_so)
+{
+	struct mmn_cache_config config = { .flags = MMN_CACHE_FORK };
+	struct fixture x;
+
+	set_up_with(&x, &config);
+	touch(&x, 0, 4, READ);
+	change(&x, MMN_EVENT_PROTECTION_PAGE, 0, 8);
+	t_eq(touch(&x, 0, 4, READ), 2);
+	change(&x, MMN_EVENT_PROTECTION_VMA, 0, 8);
+	t_eq(touch(&x, 0, 4, READ), 2);
+	tear_down(&x);
+}
+
+TEST(who_changes_memory_hears_what_that_invalidates)
+{
+	struct fixture x;
+
+	set_up(&x);
+	touch(&x, 0, 4, READ);
+	touch(&x, 8, 2, READ);
+	unmap(&x, 4, 4);
+	t_eq(x.told, 0);
+	unmap(&x, 9, 1);
+	t_eq(x.told, 1);
+	t_eq(x.told_start, BASE + 8 * PAGE);
+	t_eq(x.told_last, BASE + 10 * PAGE - 1);
+	/* No more than once, and not of what others take away. */
+	unmap(&x, 8, 2);
+	t_err(mmn_cache_purge(x.cache, BASE, BASE), 0);
+	unmap(&x, 0, 4);
+	t_eq(x.told, 1);
+	tear_down(&x);
+}
+
 /* libfabric's race: the mapping changes while it is being registered. */
 static int change_once(struct fixture *x, struct mmn_cache_region *region)
 {

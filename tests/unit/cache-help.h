@@ -47,6 +47,10 @@ struct fixture {
 	_Atomic uint64_t registered;
 	_Atomic uint64_t deregistered;
 	_Atomic uint64_t pressures;
+	/* Invalidations that it was told of, and the last one. */
+	_Atomic uint64_t told;
+	uintptr_t told_start;
+	uintptr_t told_last;
 	/* Bytes the device holds. */
 	_Atomic uint64_t pinned;
 	/* For scripts. */
@@ -92,10 +96,20 @@ static inline bool fake_pressure(void *arg, uint64_t bytes)
 	return x->script.in_pressure && x->script.in_pressure(x, bytes);
 }
 
+static inline void fake_invalidated(void *arg, uintptr_t start, uintptr_t last)
+{
+	struct fixture *x = arg;
+
+	x->told_start = start;
+	x->told_last = last;
+	atomic_fetch_add(&x->told, 1);
+}
+
 static const struct mmn_cache_ops fake_ops = {
 	.register_region = fake_register,
 	.deregister_region = fake_deregister,
 	.pressure = fake_pressure,
+	.invalidated = fake_invalidated,
 };
 
 static inline void set_up_with(struct fixture *x,

@@ -243,7 +243,7 @@ TEST(bad_configs)
 	bad.ops = &half;
 	t_err(mmn_cache_create(state, &bad, &cache), -EINVAL);
 	bad = good;
-	bad.flags = 2;
+	bad.flags = 4;
 	t_err(mmn_cache_create(state, &bad, &cache), -EINVAL);
 	bad = good;
 	bad.max_regions = (1u << 24) + 1;
