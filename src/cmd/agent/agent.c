@@ -438,7 +438,7 @@ static void follow(void)
 	own_before();
 	threads_find();
 	arm_break();
-	/* All that the mirrors will need, so that no more is mapped later. */
+	/* All that the cache will need, so that no more is mapped later. */
 	if (mmn_callback_reserve(ARENA_BYTES)) {
 		fail_slot("no memory", -ENOMEM);
 		return;
@@ -466,7 +466,7 @@ static void follow(void)
 	own_after();
 	/*
 	 * pair(run_go): release, with the acquire in wait_for_go().  Without it
-	 * the thread may mirror the agent's own memory.
+	 * the thread may hold the agent's own memory.
 	 */
 	mmn_store_release(&agent.go, 1);
 	raw_wake(&agent.go);

@@ -7,8 +7,8 @@
  *	the program's threads                     the agent's thread
  *
  *	change of memory                          picks windows of memory,
- *	  -> intercept -> callbacks of the        fills them into the device,
- *	     mirror: device lets go               submits reads of them,
+ *	  -> intercept -> callbacks of the        has the device hold them,
+ *	     cache: device lets go                submits reads of them,
  *	  -> the change                           checks each when it is done
  *	  -> observe(): count, remember
  *
@@ -26,7 +26,11 @@
 
 #include "../area.h"
 
+struct dma_fence;
+struct mmn_cache_region;
+
 #define MAX_WINDOWS 48u
+#define MAX_RUNS 8u
 #define WINDOW_PAGES 64u
 /* A change takes the whole map from the device that it touches a page of. */
 #define MAP_PAGES 64u
@@ -74,7 +78,7 @@ enum { SILENCE_NONE, SILENCE_WANTED, SILENCE_KEPT };
 
 extern struct agent agent;
 
-/* Is this the agent's thread, and did the change under way meet the mirror? */
+/* Is this the agent's thread, and did the change under way meet what is held? */
 extern __thread bool in_agent __attribute__((tls_model("initial-exec")));
 extern __thread bool met_mirror __attribute__((tls_model("initial-exec")));
 
@@ -90,46 +94,73 @@ void *policy_main(void *arg);
 /* window.c */
 
 /*
- * struct window - a piece of the program's memory that is mirrored for a while
+ * struct window - a piece of the program's memory that is held for a while
  *
- * W1  mirror != NULL  =>  start <= last, page aligned, at most WINDOW_PAGES
+ * W1  made_ns != 0  =>  start <= last, page aligned, at most WINDOW_PAGES
  */
 struct window {
 	uintptr_t start;
 	uintptr_t last;
-	struct mmn_mirror *mirror;
-	/* Mirror's lock: how often entries of it were taken down. */
-	uint64_t generation;
-	/* Generation that was last filled. */
-	uint64_t filled_generation;
-	uint64_t filled_ns;
+	/* 0: there is none here */
 	uint64_t made_ns;
+	uint64_t filled_ns;
+	/* Pages that were held when it was last looked at. */
 	uint64_t pages;
+	/* What of it the device is to hold. */
+	struct {
+		uintptr_t start;
+		uintptr_t last;
+	} runs[MAX_RUNS];
+	unsigned int nr_runs;
+	/* Something has been taken away since it was filled. */
+	bool torn;
 	/* Transfers under way on it. */
 	unsigned int busy;
-	/* What has been added to the slot's figures. */
-	uint64_t seen_collisions;
-	uint64_t seen_torn;
-	uint64_t seen_filled;
 };
 
 extern struct window windows[MAX_WINDOWS];
 
-/* Mirror part of the program around @addr: true if a window was made. */
+/* Hold part of the program around @addr: true if a window was made. */
 bool window_make(uintptr_t addr, uintptr_t limit);
 void window_drop(struct window *window);
-/* Bring back what changes have taken down. */
+/* Bring back what changes have taken away. */
 void window_fill(struct window *window);
+/* Has any of it been taken away? */
+bool window_is_torn(struct window *window);
 struct window *window_oldest(void);
 uint64_t window_pinned(void);
-void window_count(struct window *window);
+
+/* hold.c */
+
+bool hold_open(void);
+void hold_close(void);
+/* A region with [start, last], if there is one; with a reference. */
+struct mmn_cache_region *hold_find(uintptr_t start, uintptr_t last);
+/* Likewise, or it is registered within @ns; or NULL. */
+struct mmn_cache_region *hold_get(uintptr_t start, uintptr_t last, uint64_t ns);
+void hold_put(struct mmn_cache_region *region);
+/* Nothing of it is held afterwards but what is in use. */
+void hold_forget(uintptr_t start, uintptr_t last);
+/*
+ * No change of the region is made before hold_end().  NULL: one has been, or too
+ * much is under way there.
+ */
+struct dma_fence *hold_begin(struct mmn_cache_region *region);
+void hold_end(struct dma_fence *fence);
+int hold_submit(struct mmn_cache_region *region, uintptr_t addr,
+		struct mmn_device_transfer *transfer);
+/* Which page the device has hold of there, as mmn_range_fault() says it. */
+uint64_t hold_word(const struct mmn_cache_region *region, uintptr_t addr);
+void hold_count(void);
 
 /* check.c */
 
 struct transfer {
 	struct mmn_device_transfer transfer;
 	struct window *window;
-	uint64_t generation;
+	struct mmn_cache_region *region;
+	/* Signalled when the device is done. */
+	struct dma_fence *fence;
 	uintptr_t addr;
 	char *buffer;
 	/* device's thread: 0 free or under way, 1 done */
@@ -149,7 +180,11 @@ void check_drain(void);
 void check_found_stale(uintptr_t addr, const char *what);
 /* The next end of a transfer, or @ns have passed. */
 void check_sleep(uint64_t ns);
+/* With addr and transfer filled in; false: a change was there first. */
+bool check_start(struct transfer *transfer, struct mmn_cache_region *region);
 bool check_is_done(const struct transfer *transfer);
+/* It is done and has been seen. */
+void check_end(struct transfer *transfer);
 void check_done(struct mmn_device_transfer *transfer);
 
 /* own.c: own_before() and own_after() around everything the agent sets up */
@@ -159,6 +194,7 @@ bool own_overlaps(uintptr_t start, uintptr_t last);
 
 /* play.c */
 bool play_owns(const struct mmn_region *region);
+bool play_contains(uintptr_t addr);
 void play_open(void);
 void play_round(void);
 void play_close(void);

@@ -2,10 +2,10 @@
 /*
  * Transfers, and the check of each.
  *
- * When a transfer is done, the mirror's lock is taken.  If no change has taken
- * the entry away since it was submitted, then none can until the lock is
- * dropped, and the page that the device read must be the page that the program
- * has mapped there:
+ * When a transfer is done, another fence is put on its region.  If that is not
+ * refused, no change has been made since the region was registered, and none can
+ * be before the fence signals, and the page that the device read must be the page
+ * that the program has mapped there:
  *
  *   by page frame   the frame in the page table now is the frame that the device
  *                   took hold of.  The device pins its pages, so this frame
@@ -22,6 +22,8 @@
  */
 #include "agent.h"
 
+#include <mmn/cache.h>
+#include <mmn/dma-fence.h>
 #include <mmn/memory.h>
 
 #include <errno.h>
@@ -81,6 +83,8 @@ void check_done(struct mmn_device_transfer *device_transfer)
 {
 	struct transfer *transfer = (struct transfer *)device_transfer;
 
+	/* Changes need not wait for the check. */
+	dma_fence_signal(transfer->fence);
 	/*
 	 * pair(run_done): release, with the acquire in check_is_done().  Without
 	 * it the buffer may still show the transfer before.
@@ -161,13 +165,31 @@ static struct transfer *transfer_free(void)
 	return NULL;
 }
 
-/* With the lock held: read some of the map of this entry. */
+bool check_start(struct transfer *transfer, struct mmn_cache_region *region)
+{
+	transfer->done = 0;
+	transfer->fence = hold_begin(region);
+	if (!transfer->fence)
+		return false;
+	if (!hold_submit(region, transfer->addr, &transfer->transfer))
+		return true;
+	hold_end(transfer->fence);
+	return false;
+}
+
+void check_end(struct transfer *transfer)
+{
+	hold_end(transfer->fence);
+	transfer->fence = NULL;
+}
+
+/* Read some of a region, whose reference is the transfer's from here on. */
 static bool submit(struct window *window, struct transfer *transfer,
-		   const struct mmn_mirror_entry *entry)
+		   struct mmn_cache_region *region, uintptr_t addr,
+		   uintptr_t last)
 {
 	struct mmn_device_transfer *work = &transfer->transfer;
-	size_t length = entry->last - entry->start + 1;
-	uintptr_t addr = entry->start;
+	size_t length = last - addr + 1;
 
 	if (length > TRANSFER_BYTES) {
 		addr += raw_random() %
@@ -181,11 +203,12 @@ static bool submit(struct window *window, struct transfer *transfer,
 	work->buffer = transfer->buffer;
 	work->done = check_done;
 	transfer->window = window;
-	transfer->generation = window->generation;
+	transfer->region = region;
 	transfer->addr = addr;
-	transfer->done = 0;
-	if (mmn_mirror_submit_locked(window->mirror, addr, work))
+	if (!check_start(transfer, region)) {
+		hold_put(region);
 		return false;
+	}
 	transfer->busy = true;
 	window->busy++;
 	return true;
@@ -193,39 +216,26 @@ static bool submit(struct window *window, struct transfer *transfer,
 
 void check_submit(struct window *window, unsigned int count)
 {
-	struct mmn_mirror_access access;
-	struct mmn_mirror_entry entry;
+	struct mmn_cache_region *region;
 	struct transfer *transfer;
-	size_t page = mmn_page_size();
-	uintptr_t addr;
-	uint64_t pages = (window->last - window->start + 1) / page;
-	bool wrapped = false;
+	unsigned int first, run, i;
 
-	/* Begin anywhere, so that all entries get their turn. */
-	addr = window->start + raw_random() % pages * page;
-	mmn_mirror_access_begin(window->mirror, &access);
-	while (count) {
-		if (mmn_mirror_next(window->mirror, addr, &entry)) {
-			if (wrapped)
-				break;
-			wrapped = true;
-			addr = window->start;
-			continue;
-		}
-		addr = entry.last + 1;
+	/* Begin anywhere, so that all runs get their turn. */
+	first = (unsigned int)raw_random();
+	for (i = 0; i < window->nr_runs && count; i++) {
+		run = (first + i) % window->nr_runs;
 		transfer = transfer_free();
-		if (!transfer || !submit(window, transfer, &entry))
-			break;
+		if (!transfer)
+			return;
+		region = hold_find(window->runs[run].start,
+				   window->runs[run].last);
+		if (!region ||
+		    !submit(window, transfer, region, window->runs[run].start,
+			    window->runs[run].last))
+			continue;
 		agent.slot->transfers++;
 		count--;
-		if (addr > window->last) {
-			if (wrapped)
-				break;
-			wrapped = true;
-			addr = window->start;
-		}
 	}
-	mmn_mirror_access_end(&access);
 }
 
 /* ------------------------------------------------------------------ */
@@ -242,24 +252,24 @@ static bool read_pagemap(uintptr_t addr, unsigned int count, uint64_t *words)
 			   0) == (long)bytes;
 }
 
-/* With the lock held and the entry valid. */
-static enum verdict check_frames(const struct mmn_mirror_entry *entry,
+/* Under a fence. */
+static enum verdict check_frames(const struct mmn_cache_region *region,
 				 uintptr_t addr, unsigned int count,
 				 uintptr_t *ret_bad)
 {
 	size_t page = mmn_page_size();
-	const uint64_t *words = entry->words + (addr - entry->start) / page;
 	uint64_t now[TRANSFER_PAGES];
 	enum verdict verdict = FINE;
-	uint64_t frame;
+	uint64_t frame, word;
 	unsigned int i;
 
 	if (!read_pagemap(addr, count, now))
 		return UNDECIDED;
 	for (i = 0; i < count; i++) {
-		if (!(words[i] & MMN_PFN_VALID))
+		word = hold_word(region, addr + i * page);
+		if (!(word & MMN_PFN_VALID))
 			continue;
-		frame = mmn_pfn_frame(words[i]);
+		frame = mmn_pfn_frame(word);
 		*ret_bad = addr + i * page;
 		if (now[i] & PAGEMAP_SWAPPED) {
 			verdict = UNDECIDED;
@@ -301,17 +311,9 @@ static bool read_again(struct transfer *transfer)
 {
 	struct mmn_device_transfer *work = &transfer->transfer;
 	uint64_t until = raw_now() + DEVICE_NS;
-	struct mmn_mirror_access access;
-	int ret = -ESTALE;
 
-	transfer->done = 0;
 	work->result = 0;
-	mmn_mirror_access_begin(transfer->window->mirror, &access);
-	if (transfer->generation == transfer->window->generation)
-		ret = mmn_mirror_submit_locked(transfer->window->mirror,
-					       transfer->addr, work);
-	mmn_mirror_access_end(&access);
-	if (ret)
+	if (!check_start(transfer, transfer->region))
 		return false;
 	agent.slot->transfers++;
 	while (!check_is_done(transfer)) {
@@ -322,6 +324,7 @@ static bool read_again(struct transfer *transfer)
 			set_text(agent.slot->remark, sizeof(agent.slot->remark),
 				 "the device does not answer");
 	}
+	check_end(transfer);
 	if (work->result != (int64_t)work->length)
 		return false;
 	agent.slot->read_bytes += (uint64_t)work->result;
@@ -336,7 +339,7 @@ static bool read_again(struct transfer *transfer)
 static enum verdict settle(struct transfer *transfer, size_t length,
 			   uintptr_t *ret_bad)
 {
-	struct mmn_mirror_access access;
+	struct dma_fence *fence;
 	enum verdict verdict;
 	unsigned int round;
 	bool any = true;
@@ -351,12 +354,11 @@ static enum verdict settle(struct transfer *transfer, size_t length,
 		check_sleep(raw_random() % 50000);
 		if (!read_again(transfer))
 			return OVERTAKEN;
-		mmn_mirror_access_begin(transfer->window->mirror, &access);
-		verdict = OVERTAKEN;
-		if (transfer->generation == transfer->window->generation)
-			verdict = check_contents(transfer, transfer->buffer,
-						 length);
-		mmn_mirror_access_end(&access);
+		fence = hold_begin(transfer->region);
+		if (!fence)
+			return OVERTAKEN;
+		verdict = check_contents(transfer, transfer->buffer, length);
+		hold_end(fence);
 		if (verdict != DIFFERENT)
 			return verdict;
 		any = false;
@@ -388,21 +390,18 @@ static void describe_contents(const struct transfer *transfer, uintptr_t addr,
 	line_hex(&line, (unsigned char)memory_bytes[at]);
 }
 
-static enum verdict check_locked(struct transfer *transfer, bool *ret_contents,
-				 bool *ret_frames, uintptr_t *ret_bad)
+/* Under a fence. */
+static enum verdict check_held(struct transfer *transfer, bool *ret_contents,
+			       bool *ret_frames, uintptr_t *ret_bad)
 {
-	struct window *window = transfer->window;
 	size_t length = (size_t)transfer->transfer.result;
-	struct mmn_mirror_entry entry;
 	enum verdict verdict;
 	unsigned int count;
 
 	*ret_bad = transfer->addr;
-	if (transfer->generation != window->generation ||
-	    mmn_mirror_lookup(window->mirror, transfer->addr, &entry))
-		return OVERTAKEN;
 	count = (unsigned int)(length / mmn_page_size());
-	verdict = check_frames(&entry, transfer->addr, count, ret_bad);
+	verdict =
+		check_frames(transfer->region, transfer->addr, count, ret_bad);
 	*ret_frames = mmn_pages_pfn_visible(agent_pages);
 	if (verdict != FINE)
 		return verdict;
@@ -420,9 +419,9 @@ static void check_one(struct transfer *transfer)
 {
 	struct area_slot *slot = agent.slot;
 	struct mmn_device_transfer *work = &transfer->transfer;
-	struct mmn_mirror_access access;
 	bool contents = false, frames = false;
-	enum verdict verdict;
+	enum verdict verdict = OVERTAKEN;
+	struct dma_fence *fence;
 	uintptr_t bad = 0;
 	char text[100];
 
@@ -432,9 +431,11 @@ static void check_one(struct transfer *transfer)
 		slot->ended_by_change++;
 		return;
 	}
-	mmn_mirror_access_begin(transfer->window->mirror, &access);
-	verdict = check_locked(transfer, &contents, &frames, &bad);
-	mmn_mirror_access_end(&access);
+	fence = hold_begin(transfer->region);
+	if (fence) {
+		verdict = check_held(transfer, &contents, &frames, &bad);
+		hold_end(fence);
+	}
 	if (verdict == DIFFERENT)
 		verdict = settle(transfer, work->length, &bad);
 	if (verdict == OVERTAKEN) {
@@ -469,7 +470,9 @@ bool check_reap(void)
 		transfer = &transfers[i];
 		if (!transfer->busy || !check_is_done(transfer))
 			continue;
+		check_end(transfer);
 		check_one(transfer);
+		hold_put(transfer->region);
 		transfer->busy = false;
 		transfer->window->busy--;
 		any = true;

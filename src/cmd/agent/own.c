@@ -2,7 +2,7 @@
 /*
  * Which memory is the agent's own?
  *
- * It is left out of the mirror: a device that reads the lock that is held while
+ * The device never holds it: a device that reads the lock that is held while
  * its reading is checked never sees what the checker sees.  Own is what the
  * process has more after the agent's beginning than before it, and the data of
  * the libraries that it brought along.  Everything that the agent needs later

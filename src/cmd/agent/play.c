@@ -26,10 +26,11 @@
 
 #define PLACES 8u
 #define PAGES 16u
+#define FILL_NS UINT64_C(5000000)
 #define MARK UINT64_C(0x6d61726b6d61726b)
 
 struct play {
-	struct mmn_mirror *mirror;
+	bool is_open;
 	char *stage;
 	volatile uint64_t *spy;
 	int file;
@@ -57,6 +58,11 @@ bool play_owns(const struct mmn_region *region)
 	return play.inode && region->inode == play.inode &&
 	       region->dev_major == play.dev_major &&
 	       region->dev_minor == play.dev_minor;
+}
+
+bool play_contains(uintptr_t addr)
+{
+	return addr - (uintptr_t)play.stage < PLACES * mmn_page_size();
 }
 
 static size_t page_bytes(void)
@@ -106,13 +112,6 @@ static unsigned int hidden_page(void)
 
 void play_open(void)
 {
-	struct mmn_mirror_config config = {
-		.size = sizeof(config),
-		.flags = MMN_MIRROR_WORDS_AFTER,
-		.device = agent.device,
-		.access = MMN_DEVICE_READ | MMN_DEVICE_WRITE,
-		.run_pages = 1,
-	};
 	size_t bytes = PAGES * page_bytes();
 	struct mmn_region region;
 	void *stage, *spy;
@@ -142,26 +141,10 @@ void play_open(void)
 	play.inode = region.inode;
 	play.dev_major = region.dev_major;
 	play.dev_minor = region.dev_minor;
-	if (!mmn_mirror_create(agent.state, start,
-			       start + PLACES * page_bytes() - 1, &config,
-			       &play.mirror))
-		return;
+	play.is_open = true;
 fail:
 	/* Without a playground there are no device writes; reads go on. */
-	play.mirror = NULL;
-}
-
-static void fill(void)
-{
-	struct mmn_mirror_fill want = {
-		.size = sizeof(want),
-		.start = (uintptr_t)play.stage,
-		.last = (uintptr_t)play.stage + PLACES * page_bytes() - 1,
-		.budget_ns = 5000000,
-	};
-
-	if (mmn_mirror_fill(play.mirror, agent_pages, &want))
-		return;
+	return;
 }
 
 static uint64_t tag(unsigned int place)
@@ -181,10 +164,13 @@ static bool submit(unsigned int place)
 	write->transfer.access = MMN_DEVICE_WRITE;
 	write->transfer.buffer = buffer;
 	write->transfer.done = check_done;
-	write->done = 0;
+	write->addr = (uintptr_t)place_addr(place);
 	play.page_of_write[place] = play.shown[place];
-	write->busy = !mmn_mirror_submit(
-		play.mirror, (uintptr_t)place_addr(place), &write->transfer);
+	write->region =
+		hold_get(write->addr, write->addr + page_bytes() - 1, FILL_NS);
+	write->busy = write->region && check_start(write, write->region);
+	if (!write->busy)
+		hold_put(write->region);
 	return write->busy;
 }
 
@@ -220,6 +206,8 @@ static void wait_for(unsigned int place)
 		mmn_device_poll(agent.device);
 		check_sleep(1000000);
 	}
+	check_end(&play.writes[place]);
+	hold_put(play.writes[place].region);
 	play.writes[place].busy = false;
 }
 
@@ -270,10 +258,9 @@ void play_round(void)
 	unsigned int place, changed;
 	bool submitted[PLACES];
 
-	if (!play.mirror)
+	if (!play.is_open)
 		return;
 	play.round++;
-	fill();
 	changed = (unsigned int)raw_random();
 	for (place = 0; place < PLACES; place++)
 		submitted[place] = submit(place);
@@ -292,6 +279,8 @@ void play_round(void)
 
 void play_close(void)
 {
-	mmn_mirror_destroy(play.mirror);
-	play.mirror = NULL;
+	if (play.is_open)
+		hold_forget((uintptr_t)play.stage,
+			    (uintptr_t)play.stage + PLACES * page_bytes() - 1);
+	play.is_open = false;
 }

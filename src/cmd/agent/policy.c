@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The agent's thread: which memory is mirrored, and for how long.
+ * The agent's thread: which memory is held, and for how long.
  *
  * Each turn takes a new window, by turns from where the program has changed
  * something lately and from a walk through all of its memory, in exchange for
@@ -63,7 +63,7 @@ static bool open_all(void)
 					 O_RDONLY | O_CLOEXEC, 0, 0, 0);
 	if (agent_pagemap < 0 || mmn_pages_open(NULL, &agent_pages))
 		return false;
-	return check_open();
+	return check_open() && (!agent.device || hold_open());
 }
 
 /* ------------------------------------------------------------------ */
@@ -83,7 +83,7 @@ static void make_room(void)
 	unsigned int i, used = 0;
 
 	for (i = 0; i < MAX_WINDOWS; i++)
-		used += windows[i].mirror != NULL;
+		used += windows[i].made_ns != 0;
 	if (used < MAX_WINDOWS && has_room())
 		return;
 	oldest = window_oldest();
@@ -123,7 +123,7 @@ static bool choose_recent(struct policy *policy)
 	return false;
 }
 
-/* The next memory that can be mirrored, in order of address. */
+/* The next memory that can be held, in order of address. */
 static bool choose_next(struct policy *policy)
 {
 	struct mmn_region region;
@@ -177,8 +177,10 @@ static void refill(struct policy *policy)
 
 	for (i = 0; i < MAX_WINDOWS; i++) {
 		window = &windows[i];
-		if (!window->mirror ||
-		    area_read(&window->generation) == window->filled_generation)
+		if (!window->made_ns)
+			continue;
+		window->torn |= window_is_torn(window);
+		if (!window->torn)
 			continue;
 		if (!policy->broken && now - window->filled_ns < REFILL_NS)
 			continue;
@@ -197,7 +199,7 @@ static void work(struct policy *policy, unsigned int count)
 
 	for (i = 0; i < MAX_WINDOWS && count; i++) {
 		window = &windows[policy->next_window++ % MAX_WINDOWS];
-		if (!window->mirror)
+		if (!window->made_ns)
 			continue;
 		check_submit(window, 2);
 		count = count > 2 ? count - 2 : 0;
@@ -244,7 +246,7 @@ static void destroy_device(void)
 	agent.device = NULL;
 }
 
-/* Give everything back: nothing is mirrored after this. */
+/* Give everything back: nothing is held after this. */
 static void let_go(void)
 {
 	unsigned int i;
@@ -253,9 +255,10 @@ static void let_go(void)
 		return;
 	check_drain();
 	for (i = 0; i < MAX_WINDOWS; i++)
-		if (windows[i].mirror)
+		if (windows[i].made_ns)
 			window_drop(&windows[i]);
 	play_close();
+	hold_close();
 	destroy_device();
 	agent.slot->pinned = 0;
 }
@@ -317,7 +320,7 @@ static void wait_for_go(void)
 {
 	/*
 	 * pair(run_go): acquire, with the release in follow().  Without it the
-	 * agent's own memory may be mirrored.
+	 * agent's own memory may be held.
 	 */
 	while (!mmn_load_acquire(&agent.go))
 		raw_wait(&agent.go, 0, 1000000000);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Windows: pieces of the program's memory that are mirrored for a while.
+ * Windows: pieces of the program's memory that are held for a while.
  *
  * Only pages go in that are there already and are the process's own, so that
  * pinning them neither allocates nor copies anything: the program's memory is
@@ -20,24 +20,12 @@ static uintptr_t page_down(uintptr_t addr)
 	return addr & ~(uintptr_t)(mmn_page_size() - 1);
 }
 
-/* In the callback, with the mirror's lock held. */
-static void torn_down(void *arg, const struct mmn_invalidate_desc *desc,
-		      uintptr_t start, uintptr_t last)
-{
-	struct window *window = arg;
-
-	window->generation++;
-	met_mirror = true;
-}
-
-static const struct mmn_mirror_hooks hooks = { .torn_down = torn_down };
-
 static struct window *window_free(void)
 {
 	unsigned int i;
 
 	for (i = 0; i < MAX_WINDOWS; i++)
-		if (!windows[i].mirror)
+		if (!windows[i].made_ns)
 			return &windows[i];
 	return NULL;
 }
@@ -48,7 +36,7 @@ struct window *window_oldest(void)
 	unsigned int i;
 
 	for (i = 0; i < MAX_WINDOWS; i++)
-		if (windows[i].mirror && !windows[i].busy &&
+		if (windows[i].made_ns && !windows[i].busy &&
 		    (!oldest || windows[i].made_ns < oldest->made_ns))
 			oldest = &windows[i];
 	return oldest;
@@ -61,7 +49,7 @@ static bool is_covered(uintptr_t start, uintptr_t last)
 	if (own_overlaps(start, last))
 		return true;
 	for (i = 0; i < MAX_WINDOWS; i++)
-		if (windows[i].mirror && start <= windows[i].last &&
+		if (windows[i].made_ns && start <= windows[i].last &&
 		    last >= windows[i].start)
 			return true;
 	return false;
@@ -73,30 +61,9 @@ uint64_t window_pinned(void)
 	unsigned int i;
 
 	for (i = 0; i < MAX_WINDOWS; i++)
-		if (windows[i].mirror)
+		if (windows[i].made_ns)
 			pages += windows[i].pages;
 	return pages * mmn_page_size();
-}
-
-void window_count(struct window *window)
-{
-	struct mmn_mirror_stats stats = { .size = sizeof(stats) };
-	struct area_slot *slot = agent.slot;
-	uint64_t pinned;
-
-	if (mmn_mirror_get_stats(window->mirror, &stats))
-		return;
-	slot->collisions += stats.collisions - window->seen_collisions;
-	slot->torn_pages += stats.invalidated_pages - window->seen_torn;
-	slot->filled_pages += stats.filled_pages - window->seen_filled;
-	window->seen_collisions = stats.collisions;
-	window->seen_torn = stats.invalidated_pages;
-	window->seen_filled = stats.filled_pages;
-	window->pages = stats.pages;
-	pinned = window_pinned();
-	slot->pinned = pinned;
-	if (slot->pinned_peak < pinned)
-		slot->pinned_peak = pinned;
 }
 
 /* Private memory that can be written, or memory of a tmpfs. */
@@ -141,64 +108,80 @@ static uint64_t own_pages(uintptr_t start, uintptr_t last)
 	return own;
 }
 
-void window_fill(struct window *window)
+/* Look at the runs: what is still held? */
+static uint64_t pages_held(const struct window *window)
+{
+	struct mmn_cache_region *region;
+	uint64_t bytes = 0;
+	unsigned int i;
+
+	for (i = 0; i < window->nr_runs; i++) {
+		region = hold_find(window->runs[i].start, window->runs[i].last);
+		if (!region)
+			continue;
+		hold_put(region);
+		bytes += window->runs[i].last - window->runs[i].start + 1;
+	}
+	return bytes / mmn_page_size();
+}
+
+bool window_is_torn(struct window *window)
+{
+	uint64_t pages = pages_held(window);
+	bool torn = pages != window->pages;
+
+	window->pages = pages;
+	return torn;
+}
+
+static void add_run(struct window *window, unsigned int first, unsigned int end)
 {
 	size_t page = mmn_page_size();
-	struct mmn_mirror_fill fill;
-	struct mmn_mirror_access access;
+	uintptr_t start = window->start + first * page;
+	uintptr_t last = window->start + end * page - 1;
+	struct mmn_cache_region *region;
+
+	/* No room, or a change that took long: another time. */
+	region = hold_get(start, last, FILL_NS);
+	if (!region)
+		return;
+	hold_put(region);
+	window->runs[window->nr_runs].start = start;
+	window->runs[window->nr_runs].last = last;
+	window->nr_runs++;
+}
+
+void window_fill(struct window *window)
+{
 	unsigned int i, end;
 	uint64_t own;
 
-	mmn_mirror_access_begin(window->mirror, &access);
-	window->filled_generation = window->generation;
-	mmn_mirror_access_end(&access);
 	window->filled_ns = raw_now();
+	window->nr_runs = 0;
+	window->torn = false;
 	own = own_pages(window->start, window->last);
-	for (i = 0; i < WINDOW_PAGES; i = end) {
-		if (!(own >> i & 1)) {
-			end = i + 1;
+	for (i = 0; i < WINDOW_PAGES && window->nr_runs < MAX_RUNS; i = end) {
+		end = i + 1;
+		if (!(own >> i & 1))
 			continue;
-		}
-		for (end = i + 1; end < WINDOW_PAGES && (own >> end & 1) &&
-				  end - i < MAP_PAGES;
-		     end++)
-			;
-		memset(&fill, 0, sizeof(fill));
-		fill.size = sizeof(fill);
-		fill.flags = MMN_MIRROR_FILL_PRESENT;
-		fill.start = window->start + i * page;
-		fill.last = window->start + end * page - 1;
-		fill.budget_ns = FILL_NS;
-		/* No room, or a change that took long: another time. */
-		if (mmn_mirror_fill(window->mirror, agent_pages, &fill))
-			break;
+		while (end < WINDOW_PAGES && (own >> end & 1) &&
+		       end - i < MAP_PAGES)
+			end++;
+		add_run(window, i, end);
 	}
-	window_count(window);
+	window->pages = pages_held(window);
+	hold_count();
 }
 
 void window_drop(struct window *window)
 {
-	struct mmn_mirror *mirror = window->mirror;
-
-	window_count(window);
-	mmn_mirror_destroy(mirror);
+	hold_forget(window->start, window->last);
 	memset(window, 0, sizeof(*window));
-	agent.slot->pinned = window_pinned();
+	hold_count();
 }
 
 bool window_make(uintptr_t addr, uintptr_t limit)
 {
-	uint64_t break_delay = agent.area->header.want_break ? 300000 : 0;
-	struct mmn_mirror_config config = {
-		.size = sizeof(config),
-		.flags = MMN_MIRROR_WORDS_AFTER,
-		.device = agent.device,
-		.access = MMN_DEVICE_READ,
-		.run_pages = MAP_PAGES,
-		.hooks = &hooks,
-		/* Makes collisions likely, which a broken build must miss. */
-		.install_delay_ns = break_delay,
-	};
 	struct window *window = window_free();
 	struct mmn_region region;
 	uintptr_t start, last;
@@ -214,12 +197,6 @@ bool window_make(uintptr_t addr, uintptr_t limit)
 		last = start + WINDOW_PAGES * mmn_page_size() - 1;
 	if (is_covered(start, last) || !own_pages(start, last))
 		return false;
-	config.hooks_arg = window;
-	if (mmn_mirror_create(agent.state, start, last, &config,
-			      &window->mirror)) {
-		window->mirror = NULL;
-		return false;
-	}
 	window->start = start;
 	window->last = last;
 	window->made_ns = raw_now();
