@@ -68,9 +68,8 @@ static inline struct region *find_fast(struct mmn_cache *cache, uintptr_t addr,
 	struct region *region = NULL;
 	uint32_t number;
 
-	if (unlikely(!holder))
+	if (unlikely(!holder) || !hold_enter_fast(holder))
 		return NULL;
-	hold_enter(holder);
 	number = index_find_fast(&cache->index, addr, last, access);
 	if (likely(number < INDEX_BUSY)) {
 		region = &cache->regions[number];
@@ -146,11 +145,10 @@ void mmn_cache_put(struct mmn_cache *cache, struct mmn_cache_region *public)
 
 	if (unlikely(!public || !cache_is_live(cache)))
 		return;
-	if (unlikely(!holder)) {
+	if (unlikely(!holder) || !hold_enter_fast(holder)) {
 		put_slowly(cache, region);
 		return;
 	}
-	hold_enter(holder);
 	if (unlikely(!hold_put_fast(holder, region))) {
 		hold_leave(holder);
 		put_slowly(cache, region);

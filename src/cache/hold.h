@@ -113,6 +113,21 @@ static inline void hold_enter(struct holder *holder)
 		hold_barrier();
 }
 
+/*
+ * The same without a call, so that a hit needs no stack: false where this thread
+ * has to make the barrier itself.
+ */
+static inline bool hold_enter_fast(struct holder *holder)
+{
+	/* relaxed: constant since before the first section */
+	if (unlikely(mmn_load_relaxed(&hold_own_barriers)))
+		return false;
+	/* relaxed, and a barrier of the compiler: hold_synchronize() has ours */
+	mmn_store_relaxed(&holder->section, 1);
+	mmn_barrier();
+	return true;
+}
+
 static inline void hold_leave(struct holder *holder)
 {
 	/*
