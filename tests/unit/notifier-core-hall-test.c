@@ -433,8 +433,17 @@ TEST(a_reader_that_is_on_its_way_lets_the_writer_of_a_handler_past)
 
 static void insert_and_remove(struct device *device)
 {
+	struct mmn_range_edit edit = {
+		.op = MMN_RANGE_INSERT,
+		.sub = &devices[5].sub,
+		.start = 1,
+		.last = 2,
+	};
+
 	device->in_callback = NULL;
 	t_err(insert(&devices[5]), -EDEADLK);
+	t_err(mmn_range_subscription_edit(state, &edit, 1), -EDEADLK);
+	t_err(mmn_range_subscription_resize(&device->sub, 1, 2), -EDEADLK);
 	t_err(mmn_range_subscription_remove_deferred(&removed->sub), 0);
 	t_eq(removed->released, 0);
 	t_err(mmn_range_subscription_remove_deferred(&removed->sub), -ENOENT);
