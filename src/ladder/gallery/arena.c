@@ -6,6 +6,9 @@
 #define mmn_callback_alloc arena_alloc_
 #define mmn_callback_zalloc arena_zalloc_
 #define mmn_callback_free arena_free_
+#define mmn_callback_footprint arena_footprint_
+#define mmn_callback_in_use arena_in_use_
+#define mmn_callback_reserve arena_reserve_
 #include "base/arena.c"
 
 #include "ladder/gallery/gallery.h"

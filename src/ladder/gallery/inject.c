@@ -6,6 +6,12 @@
 #undef MMN_BASE_INJECT_H
 #undef MMN_INJECT
 #undef MMN_INJECT_PAUSE
+#define mmn_inject_clear inject_clear_
+#define mmn_inject_find inject_find_
+#define mmn_inject_hits inject_hits_
+#define mmn_inject_name inject_name_
+#define mmn_inject_passes inject_passes_
+#define mmn_inject_set inject_set_
 #include "base/inject.c"
 
 #include "ladder/gallery/gallery.h"

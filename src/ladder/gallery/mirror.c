@@ -6,15 +6,15 @@
 #include "ladder/gallery/gallery.h"
 #include "ladder/scenario.h"
 
-#define mmn_device_unmap_finish finish_map_
-#include "mirror/mirror.c"
-
 /* What is not run need not be there. */
 #pragma weak mmn_device_map
 #pragma weak mmn_device_submit
 #pragma weak mmn_device_unmap_begin
 #pragma weak mmn_page_size
 #pragma weak mmn_range_fault
+
+#define mmn_device_unmap_finish finish_map_
+#include "mirror/mirror.c"
 
 static struct {
 	struct mmn_mirror mirror;

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A handler of reports is set while a report is made: base/bug.c itself, under
- * another name, because reports of code under the explorer go to the explorer.
+ * another name, because reports of code under the explorer go to the explorer, and
+ * tests have handlers of their own.
  */
 #define mmn_bug_report bug_report_
+#define mmn_debug_is_enabled debug_is_enabled_
+#define mmn_debug_set_handler debug_set_handler_
 #include "base/bug.c"
 
 #include "ladder/gallery/gallery.h"
