@@ -27,7 +27,7 @@ help:
 	@echo 'make check     build and run all tests'
 	@echo 'make check-long  1e8 operations of the notifier leave nothing behind,'
 	@echo '               and races of fences as often as the specification has them;'
-	@echo '               ten minutes of torture'
+	@echo '               ten minutes of torture, and five of the cache alone'
 	@echo 'make bench     print the benchmarks, each a ratio in one process, and'
 	@echo '               draw figures in FIGURES=$(FIGURES)/'
 	@echo 'make figures   draw those of doc/ anew'
@@ -65,6 +65,7 @@ check-long: build
 		a_long_chain_is_dropped_with_a_small_stack \
 		a_long_chain_signals_with_a_small_stack
 	$(BUILD)/src/cmd/mmn torture --seconds 600 --stat-interval 10
+	$(BUILD)/src/cmd/mmn torture --seconds 300 --disturb none cache
 
 $(BENCH_BUILD)/build.ninja:
 	@scripts/deps.sh build
