@@ -58,8 +58,8 @@ void ladder_assert_at(bool cond, const char *text, const char *file, int line)
 
 void ladder_spin(void)
 {
-	/* Who has written something does so once more, or may get on now. */
-	if (engine->mode == MODE_ALONE || engine_has_just_written())
+	/* Otherwise his loop ends when what he has read changes. */
+	if (engine->mode == MODE_ALONE || engine_may_go_round())
 		return;
 	this_thread()->spins = true;
 	engine_block("what it spins on to change", false);

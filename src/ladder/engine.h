@@ -139,8 +139,11 @@ void engine_block(const char *waits_for, bool sleeps);
 void engine_await_quiet(uint64_t number);
 /* What the calling thread accesses next in the graph; 0: nothing. */
 uint64_t engine_next_address(void);
-/* Is the last event of the calling thread a write? */
-bool engine_has_just_written(void);
+/*
+ * Has the calling thread, at the end of the body of a loop, just written, or read
+ * something else than before?
+ */
+bool engine_may_go_round(void);
 /* End the run: there is no such execution. */
 void engine_discard(void) __attribute__((noreturn));
 /* End the run with a failure; does not return in a thread. */

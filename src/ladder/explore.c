@@ -430,12 +430,24 @@ uint64_t engine_next_address(void)
 			      : graph->locations[graph->events[id].loc].address;
 }
 
-bool engine_has_just_written(void)
+bool engine_may_go_round(void)
 {
-	uint16_t id =
-		graph_find(engine->graph, engine->current, this_thread()->done);
+	const struct event *last, *e;
+	uint16_t id, index = this_thread()->done;
 
-	return id != NO_EVENT && engine->graph->events[id].kind == EVENT_WRITE;
+	id = graph_find(engine->graph, engine->current, index);
+	if (id == NO_EVENT)
+		return false;
+	last = &engine->graph->events[id];
+	if (last->kind == EVENT_WRITE)
+		return true;
+	while (--index) {
+		id = graph_find(engine->graph, engine->current, index);
+		e = &engine->graph->events[id];
+		if (e->kind == EVENT_READ && e->loc == last->loc)
+			return e->rf != last->rf;
+	}
+	return false;
 }
 
 static void expect_event(uint16_t id, enum event_kind kind, const struct op *op)

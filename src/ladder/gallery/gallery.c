@@ -75,5 +75,14 @@ const struct ladder_scenario *const ladder_gallery[] = {
 	&fence_chain_walk,
 	/* spinlock.c */
 	&spin_lock,
+	/* resv.c */
+	&resv_test,
+	&resv_strict,
+	&resv_idle,
+	&resv_made,
+	/* ww.c */
+	&ww_hand_over,
+	&ww_die,
+	&ww_wound,
 	NULL,
 };

@@ -88,4 +88,15 @@ extern const struct ladder_scenario fence_chain_walk;
 /* spinlock.c */
 extern const struct ladder_scenario spin_lock;
 
+/* resv.c */
+extern const struct ladder_scenario resv_test;
+extern const struct ladder_scenario resv_strict;
+extern const struct ladder_scenario resv_idle;
+extern const struct ladder_scenario resv_made;
+
+/* ww.c */
+extern const struct ladder_scenario ww_hand_over;
+extern const struct ladder_scenario ww_die;
+extern const struct ladder_scenario ww_wound;
+
 #endif
