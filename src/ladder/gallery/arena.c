@@ -9,6 +9,7 @@
 #define mmn_callback_footprint arena_footprint_
 #define mmn_callback_in_use arena_in_use_
 #define mmn_callback_reserve arena_reserve_
+/* NOLINTNEXTLINE(bugprone-suspicious-include) */
 #include "base/arena.c"
 
 #include "ladder/gallery/gallery.h"

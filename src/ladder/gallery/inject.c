@@ -12,6 +12,7 @@
 #define mmn_inject_name inject_name_
 #define mmn_inject_passes inject_passes_
 #define mmn_inject_set inject_set_
+/* NOLINTNEXTLINE(bugprone-suspicious-include) */
 #include "base/inject.c"
 
 #include "ladder/gallery/gallery.h"

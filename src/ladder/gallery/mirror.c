@@ -14,6 +14,7 @@
 #pragma weak mmn_range_fault
 
 #define mmn_device_unmap_finish finish_map_
+/* NOLINTNEXTLINE(bugprone-suspicious-include) */
 #include "mirror/mirror.c"
 
 static struct {

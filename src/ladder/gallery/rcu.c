@@ -22,6 +22,7 @@ static void call_later(struct rcu_head *head,
 #define mmn_rcu_tsan_acquire(token) ((void)(token))
 #undef mmn_rcu_tsan_release
 #define mmn_rcu_tsan_release(token) ((void)(token))
+/* NOLINTNEXTLINE(bugprone-suspicious-include) */
 #include "base/rcu.c"
 
 struct later {
@@ -75,8 +76,12 @@ static void call_deferred(void)
 	struct later *later;
 
 	deferred.called = 1;
-	while (!(later = mmn_rcu_dereference(deferred.later)))
+	for (;;) {
+		later = mmn_rcu_dereference(deferred.later);
+		if (later)
+			break;
 		mmn_cpu_relax();
+	}
 	later->function(later->head);
 }
 

@@ -7,6 +7,7 @@
 #define mmn_bug_report bug_report_
 #define mmn_debug_is_enabled debug_is_enabled_
 #define mmn_debug_set_handler debug_set_handler_
+/* NOLINTNEXTLINE(bugprone-suspicious-include) */
 #include "base/bug.c"
 
 #include "ladder/gallery/gallery.h"

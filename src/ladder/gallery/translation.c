@@ -6,6 +6,7 @@
 #include "ladder/gallery/gallery.h"
 #include "ladder/scenario.h"
 
+/* NOLINTNEXTLINE(bugprone-suspicious-include) */
 #include "compat/mmu_notifier.c"
 
 static const struct mmu_notifier_ops driver_ops;

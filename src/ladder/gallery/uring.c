@@ -12,6 +12,7 @@
 #define io_uring_submit_and_wait(ring, nr) 0
 #define io_uring_wait_cqe_timeout(ring, cqe, timeout) \
 	((void)(cqe), (void)(timeout))
+/* NOLINTNEXTLINE(bugprone-suspicious-include) */
 #include "adapt/uring-device.c"
 
 static struct {
