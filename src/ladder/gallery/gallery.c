@@ -84,5 +84,8 @@ const struct ladder_scenario *const ladder_gallery[] = {
 	&ww_hand_over,
 	&ww_die,
 	&ww_wound,
+	/* sync.c */
+	&sync_last_put,
+	&sync_poller,
 	NULL,
 };

@@ -99,4 +99,8 @@ extern const struct ladder_scenario ww_hand_over;
 extern const struct ladder_scenario ww_die;
 extern const struct ladder_scenario ww_wound;
 
+/* sync.c */
+extern const struct ladder_scenario sync_last_put;
+extern const struct ladder_scenario sync_poller;
+
 #endif
