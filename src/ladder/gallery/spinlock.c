@@ -9,6 +9,7 @@
 #define mmn_spin_lock own_spin_lock
 #define mmn_spin_unlock own_spin_unlock
 #define NR_SPINS 0
+/* NOLINTNEXTLINE(bugprone-suspicious-include) */
 #include "fence/spinlock.c"
 
 #include "ladder/gallery/gallery.h"

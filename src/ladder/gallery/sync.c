@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Objects with references and descriptors; events are not explored. */
+/* NOLINTNEXTLINE(bugprone-suspicious-include) */
 #include "sync/resv-poller.c"
 
 #include "base/context.h"
