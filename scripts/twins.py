@@ -11,7 +11,6 @@ by tabs:
   function  where it is taken away, or - for everywhere
   rejecter  and by what:
             ladder  a scenario of the gallery, real code in the explorer
-            ladder-long  likewise; not in the quick suite
             tsan    a test and a case of it, under ThreadSanitizer
             genmc   a model of model/, and what is changed there: for code that
                     cannot be explored
@@ -102,7 +101,7 @@ def has_text(root, pattern, what):
 
 
 def rejecter_exists(root, twin):
-    if twin.rejecter in ('ladder', 'ladder-long'):
+    if twin.rejecter == 'ladder':
         return has_text(root, 'src/ladder/gallery/*.c',
                         f'.name = "{twin.by}",')
     if twin.rejecter == 'tsan':
@@ -187,8 +186,8 @@ def markdown(sites, twins):
     lines = ['## The sides, each of them needed\n',
              'Each side was taken away, and somebody noticed: the explorer '
              '(doc/LADDER.md),\nwhich runs this code, ThreadSanitizer with a '
-             'test, or GenMC with a model. The suites\n`unit` and `twins` try '
-             'it each time.\n',
+             'test, or GenMC with a model. The tests\nof the explorer try it '
+             'each time.\n',
              '| tag | release, or first store | acquire, or later load '
              '| without | what is seen | by whom |',
              '|---|---|---|---|---|---|']
