@@ -30,7 +30,7 @@ static void expect_verdict(const struct ladder_scenario *scenario,
 	ladder_result_fini(&result);
 }
 
-TEST(every_scenario_has_its_verdict)
+TEST(every_scenario_has_its_verdict, .timeout = 100)
 {
 	const struct ladder_scenario *const *scenario;
 
