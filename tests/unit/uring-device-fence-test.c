@@ -13,7 +13,7 @@
 /* Replace the page at @memory by another that holds @with. */
 static void change_page(unsigned char *memory, int with)
 {
-	free_pages(memory, 1);
+	/* In one step, or another thread's mapping could come in between. */
 	new_pages_at(memory, 1);
 	memset(memory, with, PAGE);
 }
