@@ -126,19 +126,21 @@ static void finish(struct round *round, struct region *region)
 static void unsubscribe(struct round *round)
 {
 	struct mmn_range_edit edits[BATCH];
-	struct region *region;
-	uint32_t nr = 0;
+	struct list_head *link;
+	uint32_t nr = 0, i;
 
-	list_for_each (region, &round->leaving, link)
+	/* By links: the head is no region, not even by its alignment. */
+	for (link = round->leaving.next; link != &round->leaving;
+	     link = link->next)
 		edits[nr++] = (struct mmn_range_edit){
 			.op = MMN_RANGE_REMOVE,
-			.sub = &region->sub,
+			.sub = &list_entry(link, struct region, link)->sub,
 		};
 	if (!mmn_range_subscription_edit(round->cache->state, edits, nr))
 		return;
 	/* One of them is not there any more: as far as it goes. */
-	list_for_each (region, &round->leaving, link)
-		mmn_range_subscription_remove(&region->sub);
+	for (i = 0; i < nr; i++)
+		mmn_range_subscription_remove(edits[i].sub);
 }
 
 static void round_flush(struct round *round)
