@@ -145,7 +145,13 @@ void mmn_invalidate_desc_init(struct mmn_invalidate_desc *desc,
  * Context: may sleep.  May be called from a signal handler, which may have
  * interrupted the library anywhere, but must not leave it by a jump: see
  * struct mmn_range_ops.  Not from a callback for a range whose subscriber is
- * being called; hold no lock that a callback takes.
+ * being called; hold no lock that a callback takes.  No blockable change from a
+ * handler that may have interrupted mmn_invalidate_start(), _notify(), _end() or
+ * _abandon() of the same state, unless none of the callbacks it makes waits for a
+ * lock that anybody holds while he adds, removes, resizes or edits subscriptions
+ * of that state: he waits for the interrupted thread, and it for him.  Who cannot
+ * tell blocks signals around those calls, see mmn_signal_section_begin(), as the
+ * intercepting source does.
  * Ordering: what the caller did before is visible to the callbacks; what a
  * callback did is visible to the caller on return.
  * Return: 0, or -EINVAL (last < start, no state, unknown event, already
