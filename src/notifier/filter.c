@@ -202,11 +202,12 @@ static void map_change(struct filter_map *map, uintptr_t start, uintptr_t last,
 
 static void map_clear(struct filter_map *map)
 {
-	size_t words = (size_t)FILTER_LINE_WORDS << map->order, i;
+	size_t lines = (size_t)1 << map->order, i, j;
 
-	for (i = 0; i < words; i++)
-		/* relaxed: as in clear_bit() */
-		mmn_store_relaxed(&map->lines->words[i], 0);
+	for (i = 0; i < lines; i++)
+		for (j = 0; j < FILTER_LINE_WORDS; j++)
+			/* relaxed: as in clear_bit() */
+			mmn_store_relaxed(&map->lines[i].words[j], 0);
 	memset(map->counts, 0, (size_t)FILTER_LINE_COUNTS << map->order);
 	map_init(map, map->order);
 }
