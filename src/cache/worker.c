@@ -136,7 +136,7 @@ static void unsubscribe(struct round *round)
 			.op = MMN_RANGE_REMOVE,
 			.sub = &list_entry(link, struct region, link)->sub,
 		};
-	if (!mmn_range_subscription_edit(round->cache->state, edits, nr))
+	if (!nr || !mmn_range_subscription_edit(round->cache->state, edits, nr))
 		return;
 	/* One of them is not there any more: as far as it goes. */
 	for (i = 0; i < nr; i++)
@@ -148,8 +148,7 @@ static void round_flush(struct round *round)
 	struct mmn_cache *cache = round->cache;
 	struct region *region;
 
-	if (!list_is_empty(&round->leaving))
-		unsubscribe(round);
+	unsubscribe(round);
 	while (!list_is_empty(&round->leaving)) {
 		region = list_first_entry(&round->leaving, struct region, link);
 		list_del(&region->link);

@@ -54,8 +54,8 @@ struct fixture {
 	_Atomic uint64_t pressures;
 	/* Invalidations that it was told of, and the last one. */
 	_Atomic uint64_t told;
-	uintptr_t told_start;
-	uintptr_t told_last;
+	_Atomic uintptr_t told_start;
+	_Atomic uintptr_t told_last;
 	/* Bytes the device holds. */
 	_Atomic uint64_t pinned;
 	/* For scripts. */
