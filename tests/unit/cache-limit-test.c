@@ -325,6 +325,7 @@ TEST(a_fork_child_sees_nothing_valid)
 	int status;
 	pid_t child;
 
+	t_need_kernel("a fork of a program with threads is not whole");
 	if (T_TSAN)
 		t_skip("threads in a fork child");
 	set_up(&x);
