@@ -97,7 +97,8 @@ int main(int argc, char **argv)
 	if (argc < 2 || !(table = fopen(argv[1], "r")))
 		return 2;
 	while (fgets(line, sizeof(line), table)) {
-		if (!split(line, fields) || strcmp(fields[REJECTER], "ladder") ||
+		if (!split(line, fields) ||
+		    strcmp(fields[REJECTER], "ladder") ||
 		    (argc > 2 && strcmp(fields[TAG], argv[2])))
 			continue;
 		good = try(fields);
