@@ -112,9 +112,11 @@ static struct dma_resv_list *numbering_of(struct dma_resv *obj)
 static void restart(struct dma_resv_iter *cursor)
 {
 	struct dma_resv *obj = cursor->obj;
+	struct dma_resv_list *list;
 
 	mmn_rcu_read_lock();
-	cursor->num_fences = list_num(mmn_rcu_dereference(obj->fences));
+	list = mmn_rcu_dereference(obj->fences);
+	cursor->num_fences = list_num(list);
 	mmn_rcu_read_unlock();
 	cursor->fences = numbering_of(obj);
 	cursor->index = 0;
