@@ -419,6 +419,8 @@ static struct io_uring_sqe *next_entry(struct uring_device *d, uint64_t of)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&d->ring);
 
+	if (!sqe)
+		__builtin_unreachable();
 	memset(sqe, 0, sizeof(*sqe));
 	sqe->user_data = of;
 	d->nr_in_ring++;
