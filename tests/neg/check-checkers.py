@@ -294,6 +294,12 @@ LOGS = [
      '0 passed, 1 failed, 1 skipped', 1),
     ('an empty log', [], '0 passed, 1 failed, 0 skipped', 1),
     ('a missing log', None, '0 passed, 1 failed, 0 skipped', 1),
+    ('a test that must fail and does counts as passed',
+     [{'name': 'a', 'result': 'EXPECTEDFAIL', 'stdout': '1..1\nnot ok 1\n'}],
+     '1 passed, 0 failed, 0 skipped', 0),
+    ('a test that must fail and does not counts as failed',
+     [{'name': 'a', 'result': 'UNEXPECTEDPASS', 'stdout': '1..2\nok 1\nok 2\n'}],
+     '2 passed, 1 failed, 0 skipped', 1),
 ]
 
 results = []
