@@ -5,7 +5,8 @@
 usage: litmus.py [--genmc PATH] [NAME]...
 
 The table is src/ladder/litmus-table.c; src/ladder/litmus.h describes the
-language.  GenMC knows C11 as rc11, and tso and sc.
+language.  GenMC knows C11 as rc11, and tso and sc; it has no membarrier(), and
+tests with that are left out.
 """
 import argparse
 import ast
@@ -125,7 +126,8 @@ def main():
     args = parser.parse_args()
     nr = wrong = 0
     for name, outcome, verdicts, program, _ in table():
-        if args.name and name not in args.name:
+        if args.name and name not in args.name or \
+                'membar' in program or 'light' in program:
             continue
         text = c_program(program, outcome)
         got = ''.join(ask(args.genmc, model, text)

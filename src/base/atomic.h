@@ -137,7 +137,11 @@
 	 __atomic_thread_fence(__ATOMIC_SEQ_CST))
 
 /* Keeps the compiler, not the machine, from moving accesses across. */
+#if defined(MMN_LADDER)
+#define mmn_barrier() ladder_compiler_barrier()
+#else
 #define mmn_barrier() __asm__ __volatile__("" ::: "memory")
+#endif
 
 static inline void mmn_cpu_relax(void)
 {

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <linux/futex.h>
+#include <linux/membarrier.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -321,6 +322,18 @@ static long futex_wake(uint64_t word, uint32_t nr)
 	return (long)(sleepers < nr ? sleepers : nr);
 }
 
+static long membarrier(long command)
+{
+	if (!engine->scenario->membarrier)
+		return -ENOSYS;
+	if (command == MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED)
+		return 0;
+	if (command != MEMBARRIER_CMD_PRIVATE_EXPEDITED)
+		engine_fail(LADDER_UNSUPPORTED, "membarrier %ld", command);
+	engine_membarrier();
+	return 0;
+}
+
 long mmn_syscall(long nr, long a0, long a1, long a2, long a3, long a4, long a5);
 
 long mmn_syscall(long nr, long a0, long a1, long a2, long a3, long a4, long a5)
@@ -334,6 +347,12 @@ long mmn_syscall(long nr, long a0, long a1, long a2, long a3, long a4, long a5)
 		return futex_wait((uint64_t)a0, (uint32_t)a2, a3 != 0);
 	if (nr == __NR_futex && command == FUTEX_WAKE)
 		return futex_wake((uint64_t)a0, (uint32_t)a2);
+	if (nr == __NR_membarrier)
+		return membarrier(a0);
+	if (nr == __NR_sched_yield) {
+		ladder_spin();
+		return 0;
+	}
 	engine_fail(LADDER_UNSUPPORTED, "system call %ld", nr);
 	return -ENOSYS;
 }

@@ -204,6 +204,8 @@ void base_reset(void);
 /* ---- rcu.c ---- */
 
 void rcu_reset(void);
+/* What MEMBARRIER_CMD_PRIVATE_EXPEDITED does. */
+void engine_membarrier(void);
 
 /* ---- pairs.c ---- */
 uint8_t weakened_order(const struct access_site *site, uint8_t order);

@@ -43,6 +43,8 @@ struct ladder_scenario {
 	const char *explanation;
 	/* the verdict that is right: does an execution fail? */
 	bool fails;
+	/* the kernel has membarrier(); otherwise that returns -ENOSYS */
+	bool membarrier;
 	void (*setup)(void);
 	void (*threads[LADDER_MAX_THREADS])(void);
 	/* heads of the columns; may be NULL */

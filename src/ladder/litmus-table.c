@@ -15,6 +15,8 @@
  *	Boehm and Adve 2008	Foundations of the C++ concurrency memory model, PLDI
  *	Lahav 2017	Lahav, Vafeiadis, Kang, Hur, Dreyer: Repairing sequential
  *			consistency in C/C++11, PLDI
+ *	membarrier(2)	its table of pairs: compiler's barrier, full barrier, call
+ *	Goldblatt	Asymmetric fences, WG21 P1202: light and heavy fences
  */
 #include "ladder/litmus.h"
 
@@ -301,6 +303,81 @@ const struct litmus litmus_tests[] = {
 	  "nor is it read without being seen" },
 	{ "CAS+W", "a=0 b=5 x=1", "FFF", "a = cas x 0 1 rlx; b = x || x = 5",
 	  "coherence around an exchange" },
+
+	/*
+	 * membarrier() against barriers of the compiler ("light").  They order
+	 * nothing by themselves; each is before the end of the call or behind
+	 * its beginning.
+	 */
+	{ "SB+light", "a=0 b=0", "AAF",
+	  "x = 1; light; a = y || y = 1; light; b = x",
+	  "the processor does not know of the compiler's barriers" },
+	{ "SB+membar+light", "a=0 b=0", "FFF",
+	  "x = 1; membar; a = y || y = 1; light; b = x",
+	  "what the call is for; membarrier(2)" },
+	{ "SB+membar", "a=0 b=0", "AAF", "x = 1; membar; a = y || y = 1; b = x",
+	  "the other thread's compiler may exchange the two" },
+	{ "SB+membars", "a=0 b=0", "FFF",
+	  "x = 1; membar; a = y || y = 1; membar; b = x",
+	  "of two calls as well; membarrier(2)" },
+	{ "SB+membar+sc-fence", "a=0 b=0", "FFF",
+	  "x = 1; membar; a = y || y = 1; fence sc; b = x",
+	  "it is a full barrier of its own thread; membarrier(2)" },
+	{ "SB+membar+ar-fence", "a=0 b=0", "AAF",
+	  "x = 1; membar; a = y || y = 1; fence ar; b = x",
+	  "what is not between the two is no counterpart of the call" },
+	{ "SB+membar-early", "a=0 b=0", "AAF",
+	  "membar; x = 1; a = y || y = 1; light; b = x",
+	  "the call stands on the wrong side of the store" },
+	{ "SB+light-late", "a=0 b=0", "AAF",
+	  "x = 1; membar; a = y || y = 1; b = x; light",
+	  "so does the barrier of the compiler" },
+	{ "SB+membar-other", "a=0 b=0", "AAF",
+	  "x = 1; light; a = y || y = 1; light; b = x || membar",
+	  "a third thread's call may reach each of the two at another time" },
+	{ "3.SB+membar+lights", "a=0 b=0 c=0", "AAF",
+	  "x = 1; membar; a = y || y = 1; light; b = z || z = 1; light; c = x",
+	  "one call does not order two others with each other" },
+	{ "3.SB+membars+light", "a=0 b=0 c=0", "FFF",
+	  "x = 1; membar; a = y || y = 1; membar; b = z || z = 1; light; c = x",
+	  "of each two neighbours one has to call" },
+	{ "MP+membar+light", "a=1 b=0", "FFF",
+	  "x = 1; membar; y = 1 || a = y; light; b = x",
+	  "a barrier for the reader" },
+	{ "MP+light+membar", "a=1 b=0", "FFF",
+	  "x = 1; light; y = 1 || a = y; membar; b = x", "and for the writer" },
+	{ "MP+light", "a=1 b=0", "AFF",
+	  "x = 1; light; y = 1 || a = y; light; b = x", "x86 needs none" },
+	{ "LB+membar+light", "a=1 b=1", "FFF",
+	  "a = x; membar; y = 1 || b = y; light; x = 1",
+	  "the light one would be on both sides of the call" },
+	{ "S+membar+light", "a=1 x=2", "FFF",
+	  "x = 2; membar; y = 1 || a = y; light; x = 1",
+	  "against mo likewise" },
+	{ "R+membar+light", "y=2 a=0", "FFF",
+	  "x = 1; membar; y = 1 || y = 2; light; a = x", "likewise" },
+	{ "R+light+membar", "y=2 a=0", "FFF",
+	  "x = 1; light; y = 1 || y = 2; membar; a = x", "likewise" },
+	{ "2+2W+membar+light", "x=1 y=1", "FFF",
+	  "x = 1; membar; y = 2 || y = 1; light; x = 2", "likewise" },
+	{ "WRC+light+membar", "a=1 b=1 c=0", "FFF",
+	  "x = 1 || a = x; light; y = 1 || b = y; membar; c = x",
+	  "it is cumulative: what the light one's thread has read counts" },
+	{ "RWC+membar+light", "a=1 b=0 c=0", "FFF",
+	  "x = 1 || a = x; membar; b = y || y = 1; light; c = x",
+	  "so does what the caller has read" },
+	{ "RWC+light+membar", "a=1 b=0 c=0", "FFF",
+	  "x = 1 || a = x; light; b = y || y = 1; membar; c = x",
+	  "either way round" },
+	{ "IRIW+membar+light", "a=1 b=0 c=1 d=0", "FFF",
+	  "x = 1 || y = 1 || a = x; membar; b = y || c = y; light; d = x",
+	  "readers agree when one of them calls" },
+	{ "DRF+light+membar", "a=1 b=0", "FFF",
+	  "x = 1 na; light; y = 1 || a = y; membar; if a; b = x na",
+	  "plain data too" },
+	{ "DRF+membar", "a=1 b=0", "RFF",
+	  "x = 1 na; y = 1 || a = y; membar; if a; b = x na",
+	  "but not behind the compiler's back" },
 
 	/* Data races. */
 	{ "DRF+rel+acq", "a=1 b=0", "FFF",

@@ -202,6 +202,10 @@ static bool run_step(const struct step *step)
 		return asked && *asked;
 	if (!strcmp(step->token[0], "fence"))
 		engine_fence((uint8_t)order_named(step->token[1]));
+	else if (!strcmp(step->token[0], "membar"))
+		engine_membarrier();
+	else if (!strcmp(step->token[0], "light"))
+		ladder_compiler_barrier();
 	else if ((word = word_named(step->token[0])))
 		run_store(step, word);
 	else if (target && (word = word_named(step->token[2])))
@@ -275,6 +279,7 @@ char litmus_run(const struct litmus *litmus,
 	struct ladder_scenario scenario = {
 		.name = litmus->name,
 		.what = litmus->program,
+		.membarrier = strstr(litmus->program, "membar") != NULL,
 		.setup = set_up,
 		.check = compare_outcome,
 	};

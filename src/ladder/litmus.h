@@ -13,6 +13,8 @@
  *	a = add x 1 ar		an RMW; also xchg
  *	a = cas x 0 1 ar	compare with 0, exchange for 1; relaxed if it fails
  *	fence sc
+ *	membar			MEMBARRIER_CMD_PRIVATE_EXPEDITED
+ *	light			a barrier of the compiler
  *	if a			the thread goes on only when a is not 0
  *
  * x, y, z, w are shared and begin as 0; a to h are registers.  The outcome is a

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Read-copy-update for code under test, in place of base/rcu.c.
+ * Who waits for all others: read-copy-update for code under test, in place of
+ * base/rcu.c, and membarrier().
  *
  * What a grace period guarantees is one of two things for each read section: the
  * section sees what was done before the period began, or the period ends after
@@ -23,6 +24,11 @@
  *
  * Deferred functions are called by a thread of the scenario,
  * ladder_call_deferred(); without one they are not called.
+ *
+ * membarrier() is the same with sections that are points: the barriers of the
+ * compiler.  For each of them, what is before it comes before the end of the
+ * call, or what is behind it comes behind the beginning; doc/LADDER.md has the
+ * reasons.  Besides it is a full fence of its own thread.
  */
 #include <string.h>
 
@@ -44,7 +50,7 @@ void mmn_rcu_barrier(void);
 #define MAX_PERIODS 16
 #define MAX_SECTIONS 32
 
-/* What has happened in this run. */
+/* What has happened in this run, in one thread. */
 struct section_log {
 	/* how many periods each section has seen begin */
 	uint64_t seen[MAX_SECTIONS];
@@ -54,32 +60,51 @@ struct section_log {
 	uint64_t period, nr_awaited;
 };
 
-static struct section_log logs[LADDER_MAX_THREADS + 1];
+/* struct domain - sections, and periods that wait for them */
+struct domain {
+	struct section_log logs[LADDER_MAX_THREADS + 1];
+	/* the explorer's words: periods that began, sections that are over */
+	uint64_t periods;
+	uint64_t left[LADDER_MAX_THREADS];
+	const char *waits_for;
+	/* for engine_await_quiet(): the order of those that wait */
+	uint64_t turn;
+};
+
+/* A barrier of the kernel first: there may be read sections behind it. */
+static struct domain rcu = { .waits_for = "a grace period",
+			     .turn = MAX_PERIODS };
+static struct domain barriers = { .waits_for = "a barrier", .turn = 0 };
 
 static struct {
 	struct mmn_rcu_head *head;
 	bool called;
 } deferred[MAX_PERIODS + 1];
 
-/* The explorer's words. */
-static uint64_t periods;
-static uint64_t left[LADDER_MAX_THREADS];
 static uint64_t queued[MAX_PERIODS + 1];
 
 void rcu_reset(void)
 {
-	static const char *const names[LADDER_MAX_THREADS] = {
+	static const char *const reads[LADDER_MAX_THREADS] = {
 		"CPU0's reads", "CPU1's reads", "CPU2's reads",
 		"CPU3's reads", "CPU4's reads", "CPU5's reads",
 	};
+	static const char *const points[LADDER_MAX_THREADS] = {
+		"CPU0's barriers", "CPU1's barriers", "CPU2's barriers",
+		"CPU3's barriers", "CPU4's barriers", "CPU5's barriers",
+	};
 	uint8_t t;
 
-	memset(logs, 0, sizeof(logs));
+	memset(rcu.logs, 0, sizeof(rcu.logs));
+	memset(barriers.logs, 0, sizeof(barriers.logs));
 	memset(deferred, 0, sizeof(deferred));
-	ladder_name(&periods, "grace periods");
+	ladder_name(&rcu.periods, "grace periods");
+	ladder_name(&barriers.periods, "membarriers");
 	ladder_name(&queued, "deferred");
-	for (t = 0; t < engine->nr_threads; t++)
-		ladder_name(&left[t], names[t]);
+	for (t = 0; t < engine->nr_threads; t++) {
+		ladder_name(&rcu.left[t], reads[t]);
+		ladder_name(&barriers.left[t], points[t]);
+	}
 }
 
 static uint64_t load(uint64_t *word)
@@ -124,40 +149,67 @@ static bool is_alone(void)
 /* Sections                                                           */
 /* ------------------------------------------------------------------ */
 
+static void begin_section(struct domain *domain)
+{
+	struct section_log *log = &domain->logs[engine->current];
+
+	if (log->nr == MAX_SECTIONS)
+		engine_fail(LADDER_UNSUPPORTED,
+			    "more than %d sections to wait for", MAX_SECTIONS);
+	log->seen[log->nr++] = load(&domain->periods);
+}
+
+/* Has a period ended already that should have waited for this section? */
+static bool is_late(const struct section_log *log)
+{
+	return log->seen[log->nr - 1] < log->period &&
+	       log->nr > log->nr_awaited;
+}
+
 void mmn_rcu_read_lock(void)
 {
-	struct section_log *log = &logs[engine->current];
+	struct section_log *log = &rcu.logs[engine->current];
 
 	if (log->nested++ || is_alone())
 		return;
-	if (log->nr == MAX_SECTIONS)
-		engine_fail(LADDER_UNSUPPORTED, "more than %d read sections",
-			    MAX_SECTIONS);
-	log->seen[log->nr++] = load(&periods);
-	/* A period has ended already that should have waited for it. */
-	if (log->seen[log->nr - 1] < log->period && log->nr > log->nr_awaited)
+	begin_section(&rcu);
+	if (is_late(log))
 		engine_discard();
 }
 
 void mmn_rcu_read_unlock(void)
 {
-	struct section_log *log = &logs[engine->current];
+	struct section_log *log = &rcu.logs[engine->current];
 
 	if (--log->nested || is_alone())
 		return;
-	store(&left[engine->current], log->nr);
+	store(&rcu.left[engine->current], log->nr);
+}
+
+void ladder_compiler_barrier(void)
+{
+	struct section_log *log;
+
+	if (!engine || is_alone() || !engine->scenario->membarrier)
+		return;
+	log = &barriers.logs[engine->current];
+	begin_section(&barriers);
+	store(&barriers.left[engine->current], log->nr);
+	/* Not before the store: the period may read it. */
+	if (is_late(log))
+		engine_discard();
 }
 
 /* ------------------------------------------------------------------ */
 /* Grace periods                                                      */
 /* ------------------------------------------------------------------ */
 
-static uint64_t begin_period(void)
+static uint64_t begin_period(struct domain *domain)
 {
 	struct op op = {
 		.kind = OP_RMW,
-		.address = (uintptr_t)&periods,
-		.size = sizeof(periods),
+		.address = (uintptr_t)&domain->periods,
+		.size = sizeof(domain->periods),
 		.order = ORDER_RELEASE,
 		.function = one_more,
 		.value = 1,
@@ -166,7 +218,7 @@ static uint64_t begin_period(void)
 	uint64_t period = engine_access(&op, &unused) + 1;
 
 	if (period > MAX_PERIODS)
-		engine_fail(LADDER_UNSUPPORTED, "more than %d grace periods",
+		engine_fail(LADDER_UNSUPPORTED, "more than %d periods",
 			    MAX_PERIODS);
 	return period;
 }
@@ -181,20 +233,20 @@ static uint64_t last_before(const struct section_log *log, uint64_t period)
 	return nr;
 }
 
-static void end_period(uint64_t period)
+static void end_period(struct domain *domain, uint64_t period)
 {
 	uint8_t t;
 
 	for (t = 0; t < engine->nr_threads; t++) {
-		struct section_log *log = &logs[t];
+		struct section_log *log = &domain->logs[t];
 		uint64_t nr;
 
 		if (t == engine->current)
 			continue;
-		engine_await_quiet(period);
-		nr = load(&left[t]);
+		engine_await_quiet(domain->turn + period);
+		nr = load(&domain->left[t]);
 		if (nr < last_before(log, period))
-			engine_block("a grace period", false);
+			engine_block(domain->waits_for, false);
 		if (period > log->period) {
 			log->period = period;
 			log->nr_awaited = nr;
@@ -204,11 +256,20 @@ static void end_period(uint64_t period)
 
 void mmn_rcu_synchronize(void)
 {
-	if (logs[engine->current].nested)
+	if (rcu.logs[engine->current].nested)
 		ladder_fail(LADDER_DEADLOCK,
 			    "waits for a grace period inside a read section");
 	if (!is_alone())
-		end_period(begin_period());
+		end_period(&rcu, begin_period(&rcu));
+}
+
+void engine_membarrier(void)
+{
+	if (is_alone())
+		return;
+	engine_fence(ORDER_SEQ_CST);
+	end_period(&barriers, begin_period(&barriers));
+	engine_fence(ORDER_SEQ_CST);
 }
 
 void mmn_rcu_defer(struct mmn_rcu_head *head,
@@ -222,7 +283,7 @@ void mmn_rcu_defer(struct mmn_rcu_head *head,
 	}
 	engine_plain((uintptr_t)head, sizeof(*head), true);
 	head->function = function;
-	period = begin_period();
+	period = begin_period(&rcu);
 	deferred[period].head = head;
 	store(&queued[period], 1);
 }
@@ -246,14 +307,14 @@ void ladder_call_deferred(void)
 	uint64_t period;
 
 	for (;;) {
-		engine_await_quiet(MAX_PERIODS + 1);
+		engine_await_quiet(2 * MAX_PERIODS + 1);
 		period = next_deferred();
 		if (!period)
 			return;
 		if (!load(&queued[period]))
 			engine_block("a deferred function", false);
 		deferred[period].called = true;
-		end_period(period);
+		end_period(&rcu, period);
 		engine_plain((uintptr_t)deferred[period].head,
 			     sizeof(*deferred[period].head), false);
 		deferred[period].head->function(deferred[period].head);

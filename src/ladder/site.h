@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #ifndef MMN_LADDER_SITE_H
 #define MMN_LADDER_SITE_H
-/* Where an ordered access stands in the source. */
+/* What base/atomic.h tells the explorer: where an ordered access stands. */
 
 struct access_site {
 	const char *file;
@@ -15,5 +15,8 @@ struct access_site {
 
 /* The calling thread is about to make this access. */
 void ladder_at(const struct access_site *site);
+
+/* mmn_barrier(): a point of the calling thread that membarrier() knows of. */
+void ladder_compiler_barrier(void);
 
 #endif
