@@ -116,20 +116,10 @@ static void note_misuse(const struct mmn_debug_report *report)
  */
 static void withdraw(void)
 {
-	uint32_t seen = 0;
-
 	if (!agent.is_running || in_agent ||
 	    raw_syscall(__NR_getpid, 0, 0, 0, 0, 0, 0) != agent.pid)
 		return;
-	/* relaxed: a request without data */
-	if (mmn_cmpxchg_relaxed(&agent.silence, &seen, SILENCE_WANTED))
-		raw_wake(&agent.silence);
-	/*
-	 * pair(run_silence): acquire, with the release in be_silent().  Without
-	 * it the filter may be there before the agent has made its last call.
-	 */
-	while (mmn_load_acquire(&agent.silence) != SILENCE_KEPT)
-		raw_wait(&agent.silence, SILENCE_WANTED, 100000000);
+	meet_ask_silence();
 }
 
 int prctl(int option, unsigned long a, unsigned long b, unsigned long c,
@@ -456,20 +446,9 @@ static void follow(void)
 		fail_slot("no thread", ret);
 		return;
 	}
-	/*
-	 * pair(run_ready): acquire, with the release in tell().  Without it the
-	 * slot may be given up although the thread has it.
-	 */
-	while (!mmn_load_acquire(&agent.ready))
-		raw_wait(&agent.ready, 0, 1000000000);
-	agent.is_running = true;
+	agent.is_running = meet_await_thread();
 	own_after();
-	/*
-	 * pair(run_go): release, with the acquire in wait_for_go().  Without it
-	 * the thread may hold the agent's own memory.
-	 */
-	mmn_store_release(&agent.go, 1);
-	raw_wake(&agent.go);
+	meet_let_go();
 }
 
 #ifdef __x86_64__
@@ -498,9 +477,14 @@ __attribute__((constructor)) static void agent_begin(void)
 		name_slot();
 		pthread_atfork(NULL, NULL, in_child);
 		follow();
-		/* Without a thread nobody keeps the slot: let go of it. */
-		if (agent.ready != 1)
+		/*
+		 * Without a thread nobody keeps the slot, and nobody can be
+		 * asked for silence.
+		 */
+		if (!agent.is_running) {
+			mmn_intercept_stop();
 			agent.slot = &spare;
+		}
 	}
 	close(agent.area_fd);
 	agent.area_fd = -1;

@@ -63,7 +63,7 @@ struct agent {
 	bool is_running;
 	/* Of the process that is followed: a copy of it has another one. */
 	long pid;
-	/* futex: the thread has its descriptors (1), or could not (2) */
+	/* futex: READY_*, what has become of the thread */
 	uint32_t ready;
 	/* futex: what is the agent's own has been found out */
 	uint32_t go;
@@ -74,6 +74,8 @@ struct agent {
 	struct recent recent[RECENT];
 };
 
+/* It keeps the slot; or could not begin, and has ended. */
+enum { READY_NOT, READY_HOLDS_SLOT, READY_FAILED };
 enum { SILENCE_NONE, SILENCE_WANTED, SILENCE_KEPT };
 
 extern struct agent agent;
@@ -86,6 +88,18 @@ extern __thread bool met_mirror __attribute__((tls_model("initial-exec")));
 void threads_find(void);
 void threads_leave_out(unsigned int nr);
 void threads_put_back(unsigned int nr);
+
+/* meet.c: in the agent's thread, READY_* */
+void meet_tell(uint32_t how);
+void meet_await_go(void);
+bool meet_silence_is_wanted(void);
+/* Nothing of the agent makes a system call after this. */
+void meet_keep_silence(void);
+/* In the program's: false if the thread could not begin. */
+bool meet_await_thread(void);
+void meet_let_go(void);
+/* Returns when the agent has made its last system call. */
+void meet_ask_silence(void);
 
 /* policy.c: the thread; its argument is not used. */
 bool agent_must_stop(void);

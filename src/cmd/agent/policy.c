@@ -278,12 +278,6 @@ bool agent_must_stop(void)
 	return stop && raw_now() >= stop;
 }
 
-static bool must_withdraw(void)
-{
-	/* relaxed: a request without data */
-	return mmn_load_relaxed(&agent.silence) == SILENCE_WANTED;
-}
-
 /* Nothing of the agent will make a system call after this. */
 static void be_silent(bool has_device)
 {
@@ -298,32 +292,7 @@ static void be_silent(bool has_device)
 	mmn_intercept_stop();
 	agent.slot->end_ns = raw_now();
 	agent.slot = &unused;
-	/*
-	 * pair(run_silence): release, with the acquire in withdraw().  Without it
-	 * the filter may be there before the agent has made its last call.
-	 */
-	mmn_store_release(&agent.silence, SILENCE_KEPT);
-	raw_wake(&agent.silence);
-}
-
-static void tell(uint32_t how)
-{
-	/*
-	 * pair(run_ready): release, with the acquire in follow().  Without it the
-	 * slot may be given up although this thread has it.
-	 */
-	mmn_store_release(&agent.ready, how);
-	raw_wake(&agent.ready);
-}
-
-static void wait_for_go(void)
-{
-	/*
-	 * pair(run_go): acquire, with the release in follow().  Without it the
-	 * agent's own memory may be held.
-	 */
-	while (!mmn_load_acquire(&agent.go))
-		raw_wait(&agent.go, 0, 1000000000);
+	meet_keep_silence();
 }
 
 void *policy_main(void *arg)
@@ -337,16 +306,16 @@ void *policy_main(void *arg)
 			 "no descriptor table or no /proc of its own");
 		agent.slot->state = SLOT_NOT_FOLLOWED;
 		destroy_device();
-		tell(2);
+		meet_tell(READY_FAILED);
 		threads_put_back(1);
 		return NULL;
 	}
 	if (agent.device)
 		play_open();
-	tell(1);
-	wait_for_go();
+	meet_tell(READY_HOLDS_SLOT);
+	meet_await_go();
 	while (!agent_must_stop()) {
-		if (must_withdraw()) {
+		if (meet_silence_is_wanted()) {
 			be_silent(true);
 			threads_put_back(1);
 			return NULL;
@@ -356,7 +325,7 @@ void *policy_main(void *arg)
 		check_reap();
 	}
 	stop_checking("checking ended with --seconds; changes were counted on");
-	while (!must_withdraw()) {
+	while (!meet_silence_is_wanted()) {
 		agent.slot->end_ns = raw_now();
 		agent.slot->agent_ns = raw_cpu();
 		raw_wait(&agent.silence, 0, 50000000);
