@@ -38,8 +38,8 @@ void *__libc_memalign(size_t align, size_t size);
 void __libc_free(void *block);
 
 /*
- * Who would have been called.  Written by the first caller, which is long
- * before there is a second thread; free, which is atomic, last.
+ * Who would have been called; atomic.  Written by the first callers, each of
+ * which finds the same; free last.
  */
 static struct {
 	void *(*malloc)(size_t size);
@@ -70,10 +70,11 @@ static bool resolve(void)
 	if (resolving)
 		return false;
 	resolving = true;
-	next.malloc = find("malloc", __libc_malloc);
-	next.calloc = find("calloc", __libc_calloc);
-	next.realloc = find("realloc", __libc_realloc);
-	next.memalign = find("memalign", __libc_memalign);
+	/* relaxed, here and where they are called: free is ordered */
+	mmn_store_relaxed(&next.malloc, find("malloc", __libc_malloc));
+	mmn_store_relaxed(&next.calloc, find("calloc", __libc_calloc));
+	mmn_store_relaxed(&next.realloc, find("realloc", __libc_realloc));
+	mmn_store_relaxed(&next.memalign, find("memalign", __libc_memalign));
 	/*
 	 * pair(heap_next): release, with the acquire above in resolve().
 	 * Without it another thread calls a member that is still NULL.
@@ -101,21 +102,26 @@ EXPORT void *malloc(size_t size)
 {
 	check("malloc() in a callback: use mmn_callback_alloc()",
 	      "malloc() on the way to a signal");
-	return resolve() ? next.malloc(size) : __libc_malloc(size);
+	/* relaxed: see resolve() */
+	return resolve() ? mmn_load_relaxed(&next.malloc)(size)
+			 : __libc_malloc(size);
 }
 
 EXPORT void *calloc(size_t nr, size_t size)
 {
 	check("calloc() in a callback: use mmn_callback_alloc()",
 	      "calloc() on the way to a signal");
-	return resolve() ? next.calloc(nr, size) : __libc_calloc(nr, size);
+	/* relaxed: see resolve() */
+	return resolve() ? mmn_load_relaxed(&next.calloc)(nr, size)
+			 : __libc_calloc(nr, size);
 }
 
 EXPORT void *realloc(void *block, size_t size)
 {
 	check("realloc() in a callback: use mmn_callback_alloc()",
 	      "realloc() on the way to a signal");
-	return resolve() ? next.realloc(block, size)
+	/* relaxed: see resolve() */
+	return resolve() ? mmn_load_relaxed(&next.realloc)(block, size)
 			 : __libc_realloc(block, size);
 }
 
@@ -124,15 +130,17 @@ EXPORT void free(void *block)
 	if (!block)
 		return;
 	check_callback("free() in a callback: use mmn_callback_free()");
+	/* relaxed: see resolve() */
 	if (resolve())
-		next.free(block);
+		(*mmn_load_relaxed(&next.free))(block);
 	else
 		__libc_free(block);
 }
 
 static void *aligned(size_t align, size_t size)
 {
-	return resolve() ? next.memalign(align, size)
+	/* relaxed: see resolve() */
+	return resolve() ? mmn_load_relaxed(&next.memalign)(align, size)
 			 : __libc_memalign(align, size);
 }
 

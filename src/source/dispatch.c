@@ -57,7 +57,9 @@
 #include "source/lookup.h"
 #include "source/source.h"
 
+#ifndef NR_STRIPES
 #define NR_STRIPES 32u
+#endif
 
 /* More than MMN_NR_CALLS: the last one counts what turned out to be no change. */
 #define NR_LEFT 16u
@@ -205,9 +207,13 @@ static const struct mmn_source *enter(struct stripe *stripe)
 	 */
 	mmn_fetch_add_seq_cst(&stripe->entered, 1);
 	/*
-	 * pair(source_off): the caller's load, with the stores in
-	 * mmn_dispatch_on() and mmn_dispatch_off().  Without it the load is
-	 * satisfied before the add, and the state is freed under the call.
+	 * pair(source_off): the caller's load, with the store in
+	 * mmn_dispatch_off().  Without it the load is satisfied before the add,
+	 * and the state is freed under the call.
+	 *
+	 * pair(source_on): acquire, with the release in mmn_dispatch_on().
+	 * Without it a call is announced to a state pointer that is not written
+	 * yet.
 	 */
 	return mmn_load_seq_cst(&shared.active);
 }
@@ -792,11 +798,10 @@ void mmn_dispatch_on(const struct mmn_source *source)
 								     : 0;
 
 	/*
-	 * pair(source_off): the switch's store, with the load in enter().
-	 * Without it a call is announced to a state pointer that is not
-	 * written yet.
+	 * pair(source_on): release, with the acquire in enter().  Without it a
+	 * call is announced to a state pointer that is not written yet.
 	 */
-	mmn_store_seq_cst(&shared.active, source);
+	mmn_store_release(&shared.active, source);
 	/* relaxed: a hint */
 	mmn_store_relaxed(&shared.wants_maps, maps);
 }

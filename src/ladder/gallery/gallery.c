@@ -30,8 +30,20 @@ const struct ladder_scenario *const ladder_gallery[] = {
 	&shared_put,
 	&shared_last,
 	&shared_free,
+	/* agent.c */
+	&agent_begins,
+	&agent_fails,
+	&agent_silent,
+	&agent_checks,
 	/* arena.c */
 	&arena_block,
+#if MMN_HAVE_INTERCEPT
+	/* dispatch.c */
+	&source_on,
+	&source_off,
+#endif
+	/* heap.c */
+	&heap_first,
 	/* inject.c */
 	&inject_armed,
 	/* mirror.c */

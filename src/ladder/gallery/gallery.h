@@ -36,8 +36,21 @@ extern const struct ladder_scenario shared_put;
 extern const struct ladder_scenario shared_last;
 extern const struct ladder_scenario shared_free;
 
+/* agent.c */
+extern const struct ladder_scenario agent_begins;
+extern const struct ladder_scenario agent_fails;
+extern const struct ladder_scenario agent_silent;
+extern const struct ladder_scenario agent_checks;
+
 /* arena.c */
 extern const struct ladder_scenario arena_block;
+
+/* dispatch.c, where calls can be intercepted */
+extern const struct ladder_scenario source_on;
+extern const struct ladder_scenario source_off;
+
+/* heap.c */
+extern const struct ladder_scenario heap_first;
 
 /* inject.c */
 extern const struct ladder_scenario inject_armed;
