@@ -327,14 +327,21 @@ static int clear_slot(const struct mmn_uring *u, uint32_t slot)
 /* -EEXIST: not by this thread.  Else the slot is free and the tag will come. */
 static int clear_tag(struct mmn_uring *u, struct tag *tag)
 {
-	uint32_t slot = tag->slot;
-	int ret = clear_slot(u, slot);
+	uint64_t name;
+	uint32_t slot;
+	int ret;
 
+	/* Once the slot is clear, the tag may begin another life at any time. */
+	mmn_spin_lock(&u->lock);
+	slot = tag->slot;
+	name = name_of(u, tag);
+	mmn_spin_unlock(&u->lock);
+	ret = clear_slot(u, slot);
 	if (ret == -EEXIST)
 		return ret;
 	if (ret)
 		/* The caller has closed the ring, which has let go of all. */
-		tag_arrived(u, name_of(u, tag), true);
+		tag_arrived(u, name, true);
 	give_slot_back(u, slot);
 	return 0;
 }
@@ -450,16 +457,18 @@ static struct dma_fence *deregister_region(void *arg,
 	struct mmn_uring *u = arg;
 	struct tag *tag = region->data;
 	struct dma_fence *fence;
+	uint32_t slot;
 
 	while (!(fence = new_fence()))
 		nanosleep(&pause, NULL);
 	if (!await_tag(u, tag, dma_fence_get(fence))) {
 		dma_fence_put(fence);
 		signal_and_put(fence);
-		give_slot_back(u, tag->slot);
 		mmn_spin_lock(&u->lock);
+		slot = tag->slot;
 		free_tag(u, tag);
 		mmn_spin_unlock(&u->lock);
+		give_slot_back(u, slot);
 		return NULL;
 	}
 	if (u->single_issuer)
