@@ -863,7 +863,8 @@ int mmn_range_get_stats(const struct mmn_range_subscription *sub,
 /**
  * struct mmn_state_stats - what happened in an address space
  * @size: sizeof(struct mmn_state_stats), set by the caller
- * @open: changes that are open now
+ * @open: changes that are open now; exact while none begins or ends, else a
+ *	thread that ends one and begins another may be counted twice
  * @ranges: range subscriptions inserted now
  * @classics: classic subscriptions registered now
  * @hits: changes that called range subscriptions; changes that nobody had
