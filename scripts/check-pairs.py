@@ -22,11 +22,12 @@ P8  a relaxed access has a comment that says why relaxed is enough: the word
 
 P9  doc/ORDERING.md, if it is there, is what --markdown prints
 
-P10 each side of a tag has a twin in tests/ladder/twins.tsv: somebody notices
-    when it is taken away; tags in tests/ladder/owed.txt have none yet
-P11 a line there is about a side that exists
-P12 a line there names a scenario, a test, or a model that exists
+P10 each order of an access has a twin in tests/ladder/twins.tsv: somebody
+    notices when it is taken away; tags in tests/ladder/owed.txt have none yet
+P11 a line there is about an order that exists
+P12 a line there names a scenario or a model that exists
 P13 what is owed is really missing
+P14 each order of an access is argued for by one of its pairs
 
 usage: check-pairs.py [-v | --markdown | --c-table FILE] [--root DIR]
   -v          print the table of pairs
@@ -195,22 +196,23 @@ const struct pair pairs[] = {'''
 def places(site, read):
     """Where an access is made: that of a macro where the macro is used."""
     if not site.source.directive(site.offset):
-        yield site.source, site.offset, site.function
+        yield site.source, site.offset
         return
     for source in read:
         for m in re.finditer(rf'\b{site.function}\s*\(', source.code):
             if not source.directive(m.start()):
-                yield source, m.start(), source.function(m.start())
+                yield source, m.start()
 
 
 def write_c_table(path, sites, read):
     lines = [C_HEAD]
     for tag, found in sorted(sites.items()):
-        for site in found:
-            for source, offset, function in places(site, read):
+        for site, nr, _ in twins.numbers(found):
+            for source, offset in places(site, read):
                 line = source.text.count('\n', 0, offset) + 1
                 lines.append(f'\t{{ "{tag}", "{source.name}", '
-                             f'"{function}", "{site.macro}", {line} }},')
+                             f'"{site.function}", "{site.macro}", {line}, '
+                             f'{nr} }},')
     lines.append('\t{ 0 },\n};\n')
     path.write_text('\n'.join(lines), encoding='utf-8')
     needed = ' '.join(str(source.path) for source in read)

@@ -62,7 +62,10 @@ struct ladder_weakening {
 	const char *tag;
 	/* "acquire", "release", "seq_cst", or NULL: all of it */
 	const char *side;
-	/* the function that the access stands in */
+	/*
+	 * the function that the access stands in; "function.2": only the
+	 * second access of the tag there
+	 */
 	const char *function;
 };
 

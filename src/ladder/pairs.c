@@ -9,7 +9,7 @@
 /* Of an access of several lines compilers know the first or the last one. */
 #define LINES_OF_ACCESS 6
 
-static bool is_at(const struct pair *pair, const struct access_site *site)
+static bool is_near(const struct pair *pair, const struct access_site *site)
 {
 	size_t length = strlen(site->file), end = strlen(pair->file);
 
@@ -17,6 +17,19 @@ static bool is_at(const struct pair *pair, const struct access_site *site)
 	       site->line <= pair->line + LINES_OF_ACCESS && length >= end &&
 	       !strcmp(site->file + length - end, pair->file) &&
 	       !strcmp(site->macro, pair->macro);
+}
+
+/* The last that begins before its line: there may be another one above. */
+static bool is_at(const struct pair *pair, const struct access_site *site)
+{
+	const struct pair *other;
+
+	if (!is_near(pair, site))
+		return false;
+	for (other = pairs; other->tag; other++)
+		if (other->line > pair->line && is_near(other, site))
+			return false;
+	return true;
 }
 
 const struct pair *pair_of(const struct access_site *site,
@@ -30,10 +43,21 @@ const struct pair *pair_of(const struct access_site *site,
 	return NULL;
 }
 
+/* "function", or "function.2": its second access of the tag. */
+static bool stands_in(const struct pair *pair, const char *name)
+{
+	size_t length = strlen(pair->function);
+
+	if (strncmp(name, pair->function, length) != 0)
+		return false;
+	return !name[length] ||
+	       (name[length] == '.' && atoi(name + length + 1) == pair->nr);
+}
+
 static bool fits(const struct ladder_weakening *weaken, const struct pair *pair)
 {
 	return !strcmp(weaken->tag, pair->tag) &&
-	       (!weaken->function || !strcmp(weaken->function, pair->function));
+	       (!weaken->function || stands_in(pair, weaken->function));
 }
 
 bool ladder_weakening_fits(const struct ladder_weakening *weaken)

@@ -12,9 +12,12 @@
 struct pair {
 	const char *tag;
 	const char *file;
+	/* or the macro that it stands in */
 	const char *function;
 	const char *macro;
 	int line;
+	/* which access of the tag in this function, from 1 */
+	int nr;
 };
 
 /* The pairs of an access: the one behind @after, NULL: the first. */

@@ -117,6 +117,8 @@ static uint32_t phase_of(struct hall *hall)
 	/*
 	 * pair(hall): the reader's load, with the store in hall_close().
 	 * Without it as in raise_door().
+	 * pair(hall_wait): the reader's load, with the store in hall_open().
+	 * Without it he goes to sleep having seen the hall closed.
 	 * pair(hall_open): acquire, with the release in hall_open().  Without
 	 * it the reader walks a tree that is half changed.
 	 */
@@ -272,6 +274,9 @@ void hall_open(struct hall *hall)
 	/*
 	 * pair(hall_open): release, with the acquire in phase_of().  Without it
 	 * as there.
+	 * pair(hall_wait): the writer's store, with the load in phase_of().
+	 * Without it the writer wakes nobody, and the reader has seen the hall
+	 * closed.
 	 */
 	mmn_store_seq_cst(&hall->phase, hall->phase + 1);
 	/*

@@ -375,9 +375,9 @@ static void release_range(struct range_sub *sub)
 static uint32_t drop_running(struct range_sub *sub)
 {
 	/*
-	 * pair(range_running): release, with the acquire in wait_idle() and in
-	 * drop_running() of whoever comes to 0.  Without it the object is given
-	 * back while a callback still writes it.
+	 * pair(range_running): release and acquire, with the acquire in
+	 * wait_idle(), and with itself in drop_running() of whoever comes to 0.
+	 * Without it the object is given back while a callback still writes it.
 	 */
 	return mmn_fetch_sub_acq_rel(&sub->running, RUNNING_ONE);
 }

@@ -139,7 +139,10 @@ None.
 ''',
     'tests/ladder/twins.tsv':
         'flag\tacquire\tflag_get\tladder\tflag-raised\tdata race: data\n'
-        'flag\trelease\t-\ttsan\ttree-order order\tdata race: data\n',
+        'flag\trelease\tflag_set\tgenmc\tflag: flag_set(): relaxed\t'
+        'data race: data\n',
+    'model/flag.c': MIT,
+    'model/run.py': "change = ('flag_set(): relaxed', '')\n",
 }
 
 # checker, expected code, what to change: file, old, new.  None for old: append;
@@ -178,7 +181,8 @@ FAULTS = [
     ('pairs', 'P9', 'doc/ORDERING.md', None, '# Memory ordering\n'),
     ('pairs', 'P10', 'tests/ladder/twins.tsv', 'flag\tacquire', '#'),
     ('pairs', 'P10', 'tests/ladder/twins.tsv',
-     'flag\trelease\t-\ttsan\ttree-order order\tdata race: data\n', ''),
+     'flag\trelease\tflag_set', '#'),
+    ('pairs', 'P10', 'tests/ladder/twins.tsv', 'flag_get', 'flag_get.1'),
     ('pairs', 'P11', 'tests/ladder/twins.tsv', '\tdata race: data\n', '\n'),
     ('pairs', 'P11', 'tests/ladder/twins.tsv', 'flag\trelease', 'glag\trelease'),
     ('pairs', 'P11', 'tests/ladder/twins.tsv', 'flag_get', 'flag_got'),
@@ -187,10 +191,12 @@ FAULTS = [
     ('pairs', 'P11', 'src/base/flag.h', 'pair(flag): acquire, with',
      'pair(flag): release, with'),
     ('pairs', 'P12', 'tests/ladder/twins.tsv', 'flag-raised', 'flag-lowered'),
-    ('pairs', 'P12', 'tests/ladder/twins.tsv', 'order order', 'order odd'),
-    ('pairs', 'P12', 'tests/ladder/twins.tsv', 'tsan', 'nobody'),
+    ('pairs', 'P12', 'tests/ladder/twins.tsv', 'flag: flag_set()', 'flag: odd()'),
+    ('pairs', 'P12', 'tests/ladder/twins.tsv', 'genmc', 'nobody'),
     ('pairs', 'P12', 'tests/ladder/twins.tsv', 'data race:', 'trouble:'),
     ('pairs', 'P13', 'tests/ladder/owed.txt', None, 'flag\n'),
+    ('pairs', 'P14', 'src/base/atomic.h', '__ATOMIC_ACQUIRE)',
+     '__ATOMIC_ACQ_REL)'),
     ('layers', 'L1', 'src/base/flag.h', '#include "base/atomic.h"',
      '#include "tree/tree.h"'),
     ('layers', 'L1', 'src/fence/f.c', None, '#include "notifier/n.h"\n'),
