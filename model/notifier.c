@@ -44,7 +44,7 @@ void __VERIFIER_assume(_Bool);
 #ifndef O_MAP /* filter_overlaps(), the address of the map */
 #define O_MAP memory_order_seq_cst
 #endif
-#ifndef O_BITS /* filter_looks_up() */
+#ifndef O_BITS /* filter_block_has(), filter_guess_misses() */
 #define O_BITS memory_order_seq_cst
 #endif
 #ifndef O_SETBITS /* set_bit() */

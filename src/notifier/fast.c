@@ -88,10 +88,22 @@ static uint16_t claim_slot(struct mmn_state *state,
 	return NO_SLOT;
 }
 
+/* On its own, so that a change that misses needs few registers. */
+bool filter_levels_overlap(uintptr_t map, uint32_t used, uintptr_t start,
+			   uintptr_t last)
+{
+	for (; used; used &= used - 1)
+		if (filter_level_overlaps(map, (uint32_t)__builtin_ctz(used),
+					  start, last))
+			return true;
+	return false;
+}
+
 bool mmn_invalidate_open(struct mmn_invalidate_desc *desc)
 {
 	struct change *change = change_of(desc);
 	struct mmn_state *state = desc->state;
+	struct filter_guess guess;
 
 	/* mmn_invalidate_notify() finds out what is wrong. */
 	if (unlikely(!state || desc->start > desc->last ||
@@ -102,11 +114,12 @@ bool mmn_invalidate_open(struct mmn_invalidate_desc *desc)
 	change->phase = PHASE_OPEN;
 	if (unlikely(!state_is_live(state)))
 		return false;
+	guess = filter_guess(&state->filter, desc->start, desc->last);
 	change->slot = claim_slot(state, desc);
 	MMN_PROBE(change_open, desc, desc->start, desc->last, desc->event);
 	if (unlikely(change->slot == NO_SLOT))
 		return true;
-	return filter_overlaps(&state->filter, desc->start, desc->last);
+	return filter_overlaps(&state->filter, &guess, desc->start, desc->last);
 }
 
 bool mmn_invalidate_close(struct mmn_invalidate_desc *desc)

@@ -127,19 +127,16 @@ struct place {
 	uint32_t shift;
 };
 
-static struct place find_place(const struct filter_map *map, uint32_t level,
-			       uintptr_t granule, uint32_t i)
+static struct place find_place(const struct filter_map *map, uintptr_t granule,
+			       uint64_t hash)
 {
-	uint64_t hash = filter_hash(level, granule / 64);
-	struct filter_line *line = filter_line_of(map_word(map), hash);
-	uint32_t bit = (granule + FILTER_ROTATION(hash, i)) % 64;
-	uint32_t word = FILTER_WORD(hash, i);
+	uint64_t *word = filter_word_of(map_word(map), hash, granule / 64);
+	uint32_t bit = (granule + filter_rotation(hash)) % 64;
 	struct place place = {
-		.word = &line->words[word],
+		.word = word,
 		.bit = UINT64_C(1) << bit,
 		.counts =
-			&map->counts[(line - map->lines) * FILTER_LINE_COUNTS +
-				     (word * 64 + bit) / 2],
+			&map->counts[(word - map->lines->words) * 32 + bit / 2],
 		.shift = bit % 2 * 4,
 	};
 
@@ -154,10 +151,11 @@ static uint32_t place_count(const struct place *place)
 static void add_granule(struct filter_map *map, uint32_t level,
 			uintptr_t granule)
 {
+	uint64_t hash = filter_hash(level, granule / 64);
 	uint32_t i;
 
-	for (i = 0; i < 3; i++) {
-		struct place place = find_place(map, level, granule, i);
+	for (i = 0; i < FILTER_LOOKS; i++, hash = filter_hash_again(hash)) {
+		struct place place = find_place(map, granule, hash);
 		uint32_t count = place_count(&place);
 
 		if (count < COUNT_END)
@@ -172,10 +170,11 @@ static void add_granule(struct filter_map *map, uint32_t level,
 static void drop_granule(struct filter_map *map, uint32_t level,
 			 uintptr_t granule)
 {
+	uint64_t hash = filter_hash(level, granule / 64);
 	uint32_t i;
 
-	for (i = 0; i < 3; i++) {
-		struct place place = find_place(map, level, granule, i);
+	for (i = 0; i < FILTER_LOOKS; i++, hash = filter_hash_again(hash)) {
+		struct place place = find_place(map, granule, hash);
 		uint32_t count = place_count(&place);
 
 		if (count < COUNT_END)
@@ -416,9 +415,9 @@ void filter_remove(struct filter *filter, uintptr_t start, uintptr_t last,
 
 bool filter_contains(struct filter *filter, uintptr_t start, uintptr_t last)
 {
-	return filter_overlaps(filter, start, start) &&
-	       filter_overlaps(filter, last, last) &&
-	       filter_overlaps(filter, start, last);
+	return filter_passes(filter, start, start) &&
+	       filter_passes(filter, last, last) &&
+	       filter_passes(filter, start, last);
 }
 
 static size_t granules_of(uintptr_t start, uintptr_t last)

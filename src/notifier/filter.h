@@ -14,12 +14,18 @@
  *          is looked up among the small granules, a large one among the large
  *          ones, and both have to say yes where both are few enough.
  *
- * The map is a Bloom filter of three bits in one cache line.  64 granules that
- * lie side by side, a block, have the same three words and differ in the bit, so
- * that one look tells about all of them:
+ * The map is a Bloom filter of three bits, each in another cache line.  What lies
+ * side by side in memory does so in the map: 64 granules, a block, are one word,
+ * eight blocks, a tract, one line, and 64 tracts one page.  So one look tells
+ * about all of a block, and changes all over a region that is full of
+ * subscriptions find what they look at in their cache.
  *
- *	hash(level, block) = line, 3 x (word of the line, rotation)
- *	granule g of the block is bit (g + rotation) % 64 of each word
+ *	hash(level, tract / 64, i) = line, word, rotation
+ *	tract t of the 64 is in line ^ t % 64, its block b in word ^ b % 8,
+ *	granule g of the block is bit (g + rotation) % 64
+ *
+ * The second line is looked at when the first one has the bit, the third when
+ * both have.
  *
  * It has at least 16 bits for each granule, and is replaced by a larger or a
  * smaller one as subscriptions come and go.  The next map is filled in small
@@ -60,6 +66,9 @@ struct itree;
 #define FILTER_LINE_GRANULES (FILTER_LINE_BITS / 16)
 /* One half byte of count for each bit. */
 #define FILTER_LINE_COUNTS (FILTER_LINE_BITS / 2)
+/* Tracts that lie side by side in the map, and lines for each granule. */
+#define FILTER_PAGE_TRACTS 64u
+#define FILTER_LOOKS 3u
 /* The map in the filter itself has 2^FILTER_MIN_ORDER lines. */
 #define FILTER_MIN_ORDER 3u
 #define FILTER_MAX_ORDER 24u
@@ -159,45 +168,74 @@ bool filter_check(struct filter *filter, struct itree *tree);
 /* S held: what the maps have allocated. */
 size_t filter_bytes(const struct filter *filter);
 
-/* Line in the uppermost bits; words and rotations from bit 13 on. */
+/*
+ * Of the first look at a block: the line in the uppermost bits; word and
+ * rotation from bit 13 on.  It is the same for all blocks of a page.
+ */
 static inline uint64_t filter_hash(uint32_t level, uint64_t block)
 {
-	uint64_t hash = (block << 4 | level) * UINT64_C(0x9e3779b97f4a7c15);
+	uint64_t page = block / (FILTER_LINE_WORDS * FILTER_PAGE_TRACTS);
 
-	hash ^= hash >> 32;
-	return hash * UINT64_C(0xd6e8feb86659fd93);
+	return (page << 4 | level) * UINT64_C(0x9e3779b97f4a7c15);
 }
 
-#define FILTER_WORD(hash, i) ((hash) >> (13 + 9 * (i)) & 7)
-#define FILTER_ROTATION(hash, i) ((hash) >> (16 + 9 * (i)) & 63)
+/* Of the next look.  Pages that shared a line until now do so no more. */
+static inline uint64_t filter_hash_again(uint64_t hash)
+{
+	return (hash ^ hash >> 32) * UINT64_C(0xd6e8feb86659fd93);
+}
 
-static inline struct filter_line *filter_line_of(uintptr_t map, uint64_t hash)
+static inline uint32_t filter_rotation(uint64_t hash)
+{
+	return hash >> 16 & 63;
+}
+
+static inline uint64_t *filter_word_of(uintptr_t map, uint64_t hash,
+				       uint64_t block)
 {
 	uintptr_t order = map % FILTER_LINE;
+	struct filter_line *lines = (struct filter_line *)(map - order);
+	uint64_t tract = block / FILTER_LINE_WORDS % FILTER_PAGE_TRACTS;
+	uint64_t line =
+		(hash >> (64 - order) ^ tract) & ((UINT64_C(1) << order) - 1);
 
-	return (struct filter_line *)(map - order) + (hash >> (64 - order));
+	return &lines[line].words[(hash >> 13 ^ block) % FILTER_LINE_WORDS];
 }
 
-/* Which granules of a block may be there; bit i for granule i. */
-static inline uint64_t filter_block(uintptr_t map, uint32_t level,
-				    uint64_t block)
+/* May one of the granules of a block be there?  Bit i of @mask for granule i. */
+static inline bool filter_block_has(uintptr_t map, uint32_t level,
+				    uint64_t block, uint64_t mask)
 {
-	uint64_t hash = filter_hash(level, block), found = ~UINT64_C(0);
-	struct filter_line *line = filter_line_of(map, hash);
+	uint64_t hash = filter_hash(level, block);
 	uint32_t i;
 
-	for (i = 0; i < 3; i++) {
-		uint32_t rotation = FILTER_ROTATION(hash, i);
+	for (i = 0; i < FILTER_LOOKS; i++, hash = filter_hash_again(hash)) {
+		uint32_t rotation = filter_rotation(hash);
 		uint64_t word;
 
 		/*
 		 * pair(open_insert): the opener's loads, with the stores in
 		 * set_bit().  Without it as in filter_overlaps().
 		 */
-		word = mmn_load_seq_cst(&line->words[FILTER_WORD(hash, i)]);
-		found &= word >> rotation | word << (-rotation & 63);
+		word = mmn_load_seq_cst(filter_word_of(map, hash, block));
+		mask &= word >> rotation | word << (-rotation & 63);
+		if (!mask)
+			return false;
 	}
-	return found;
+	return true;
+}
+
+/* The granules from @first to @last that are in the block. */
+static inline uint64_t filter_mask(uint64_t block, uint64_t first,
+				   uint64_t last)
+{
+	uint64_t mask = ~UINT64_C(0);
+
+	if (block == first / 64)
+		mask <<= first % 64;
+	if (block == last / 64)
+		mask &= ~UINT64_C(0) >> (63 - last % 64);
+	return mask;
 }
 
 static inline bool filter_looks_up(uintptr_t map, uint32_t level,
@@ -205,16 +243,10 @@ static inline bool filter_looks_up(uintptr_t map, uint32_t level,
 {
 	uint64_t block;
 
-	for (block = first / 64; block <= last / 64; block++) {
-		uint64_t mask = ~UINT64_C(0);
-
-		if (block == first / 64)
-			mask <<= first % 64;
-		if (block == last / 64)
-			mask &= ~UINT64_C(0) >> (63 - last % 64);
-		if (filter_block(map, level, block) & mask)
+	for (block = first / 64; block <= last / 64; block++)
+		if (filter_block_has(map, level, block,
+				     filter_mask(block, first, last)))
 			return true;
-	}
 	return false;
 }
 
@@ -237,12 +269,78 @@ static inline bool filter_level_overlaps(uintptr_t map, uint32_t level,
 }
 
 /*
+ * struct filter_guess - what filter_overlaps() will look at first
+ *
+ * Worked out before the change is in its slot, while the processor has nothing
+ * better to do, and fetched into the cache.  The map may be an old one, and its
+ * memory somebody else's: until @map turns out to be the one in use nothing is
+ * read there.
+ */
+struct filter_guess {
+	/* no bit for no guess */
+	uint32_t used;
+	uintptr_t map;
+	/* of the first look: nobody is there when all of these bits are 0 */
+	uint64_t mask;
+	uint64_t *word;
+};
+
+static inline struct filter_guess filter_guess(struct filter *filter,
+					       uintptr_t start, uintptr_t last)
+{
+	struct filter_guess guess;
+	uint32_t level, rotation;
+	uint64_t first, hash;
+
+	/* relaxed, all: a guess */
+	guess.used = mmn_load_relaxed(&filter->used);
+	if (!guess.used || mmn_load_relaxed(&filter->hull_lo) > last ||
+	    mmn_load_relaxed(&filter->hull_hi) < start)
+		goto none;
+	level = (uint32_t)__builtin_ctz(guess.used);
+	first = start >> filter_shift(level);
+	last >>= filter_shift(level);
+	if (first / 64 != last / 64)
+		goto none;
+	hash = filter_hash(level, first / 64);
+	rotation = filter_rotation(hash);
+	guess.mask = filter_mask(first / 64, first, last);
+	guess.mask = guess.mask << rotation | guess.mask >> (-rotation & 63);
+	/* relaxed: a guess */
+	guess.map = mmn_load_relaxed(&filter->map);
+	guess.word = filter_word_of(guess.map, hash, first / 64);
+	__builtin_prefetch(guess.word);
+	return guess;
+none:
+	guess.used = 0;
+	return guess;
+}
+
+/* Did we guess well, and is nobody on the first level? */
+static inline bool filter_guess_misses(const struct filter_guess *guess,
+				       uintptr_t map, uint32_t used)
+{
+	if (guess->used != used || guess->map != map)
+		return false;
+	/*
+	 * pair(open_insert): the opener's load, with the stores in set_bit().
+	 * Without it as in filter_overlaps().
+	 */
+	return !(mmn_load_seq_cst(guess->word) & guess->mask);
+}
+
+/* The levels of @used.  Context: as filter_overlaps(). */
+bool filter_levels_overlap(uintptr_t map, uint32_t used, uintptr_t start,
+			   uintptr_t last);
+
+/*
  * Context: any, also signal handlers; general registers only; never waits.
  * Somebody who is between these loads is in a slot or on the list of changes:
  * that keeps the map.
  */
-static inline bool filter_overlaps(struct filter *filter, uintptr_t start,
-				   uintptr_t last)
+static inline bool filter_overlaps(struct filter *filter,
+				   const struct filter_guess *guess,
+				   uintptr_t start, uintptr_t last)
 {
 	uintptr_t map;
 	uint32_t used;
@@ -274,11 +372,18 @@ static inline bool filter_overlaps(struct filter *filter, uintptr_t start,
 	 * level.  Without it as above.
 	 */
 	used = mmn_load_seq_cst(&filter->used);
-	for (; used; used &= used - 1)
-		if (filter_level_overlaps(map, (uint32_t)__builtin_ctz(used),
-					  start, last))
-			return true;
-	return false;
+	if (used && filter_guess_misses(guess, map, used))
+		used &= used - 1;
+	return used && filter_levels_overlap(map, used, start, last);
+}
+
+/* The same in one go. */
+static inline bool filter_passes(struct filter *filter, uintptr_t start,
+				 uintptr_t last)
+{
+	struct filter_guess guess = filter_guess(filter, start, last);
+
+	return filter_overlaps(filter, &guess, start, last);
 }
 
 #endif

@@ -69,7 +69,7 @@ TEST(nothing_passes_an_empty_filter)
 	for (i = 0; i < 1000; i++) {
 		struct span span = random_span();
 
-		t_ok(!filter_overlaps(&filter, span.start, span.last));
+		t_ok(!filter_passes(&filter, span.start, span.last));
 	}
 }
 
@@ -89,8 +89,8 @@ TEST(a_change_that_overlaps_always_passes)
 		for (j = 0; j < 64; j++)
 			if (span.start <= in[j].last &&
 			    span.last >= in[j].start)
-				t_ok(filter_overlaps(&filter, span.start,
-						     span.last));
+				t_ok(filter_passes(&filter, span.start,
+						   span.last));
 		i = (int)(random_bits() % 64);
 		t_ok(filter_contains(&filter, in[i].start, in[i].last));
 		drop(in[i].start, in[i].last);
@@ -115,7 +115,7 @@ TEST(what_was_added_and_removed_leaves_nothing)
 	for (i = 0; i < 1000; i++) {
 		struct span span = random_span();
 
-		t_ok(!filter_overlaps(&filter, span.start, span.last));
+		t_ok(!filter_passes(&filter, span.start, span.last));
 	}
 }
 
@@ -128,12 +128,12 @@ TEST(a_count_at_its_end_does_not_lose_a_range)
 		add(0x10000, 0x10fff);
 	for (i = 0; i < 599; i++)
 		drop(0x10000, 0x10fff);
-	t_ok(filter_overlaps(&filter, 0x10800, 0x10800));
+	t_ok(filter_passes(&filter, 0x10800, 0x10800));
 	drop(0x10000, 0x10fff);
-	t_ok(!filter_overlaps(&filter, 0x10800, 0x10800));
+	t_ok(!filter_passes(&filter, 0x10800, 0x10800));
 	add(0x20000, 0x20fff);
-	t_ok(!filter_overlaps(&filter, 0x10800, 0x10800));
-	t_ok(filter_overlaps(&filter, 0x20800, 0x20800));
+	t_ok(!filter_passes(&filter, 0x10800, 0x10800));
+	t_ok(filter_passes(&filter, 0x20800, 0x20800));
 }
 
 TEST(a_count_that_just_reached_its_end_goes_with_the_last_range)
@@ -146,7 +146,7 @@ TEST(a_count_that_just_reached_its_end_goes_with_the_last_range)
 	for (i = 0; i < 15; i++)
 		drop(0x10000, 0x10fff);
 	add(0x20000, 0x20fff);
-	t_ok(!filter_overlaps(&filter, 0x10800, 0x10800));
+	t_ok(!filter_passes(&filter, 0x10800, 0x10800));
 }
 
 TEST(a_change_between_two_ranges_does_not_pass)
@@ -154,8 +154,8 @@ TEST(a_change_between_two_ranges_does_not_pass)
 	open_hull();
 	add(0x7f0000000000, 0x7f00000fffff);
 	add(0x7f0010000000, 0x7f00100fffff);
-	t_ok(!filter_overlaps(&filter, 0x7f0004000000, 0x7f0004200fff));
-	t_ok(filter_overlaps(&filter, 0x7f00000fffff, 0x7f0004200fff));
+	t_ok(!filter_passes(&filter, 0x7f0004000000, 0x7f0004200fff));
+	t_ok(filter_passes(&filter, 0x7f00000fffff, 0x7f0004200fff));
 }
 
 /* ------------------------------------------------------------------ */
@@ -191,26 +191,36 @@ static void begin_tree(void)
 	itree_init(&tree);
 }
 
-/* 4 KiB for each MiB: the distance that one granule per word would be worst at. */
-static void link_scattered(void)
+/* 4 KiB each, so many bytes apart. */
+static void link_apart(uintptr_t distance)
 {
-	int i;
+	uintptr_t i;
 
 	for (i = 0; i < MANY; i++)
-		link_node(&nodes[i], (uintptr_t)i << 20,
-			  ((uintptr_t)i << 20) + 4095);
+		link_node(&nodes[i], i * distance, i * distance + 4095);
+}
+
+static int passing_between_apart(uintptr_t distance)
+{
+	uintptr_t i;
+	int nr = 0;
+
+	for (i = 0; i < MANY; i++) {
+		uintptr_t start = i * distance + distance / 2;
+
+		nr += filter_passes(&filter, start, start + 4095);
+	}
+	return nr;
+}
+
+static void link_scattered(void)
+{
+	link_apart(1 << 20);
 }
 
 static int passing_between(void)
 {
-	int i, nr = 0;
-
-	for (i = 0; i < MANY; i++) {
-		uintptr_t start = ((uintptr_t)i << 20) + (1 << 19);
-
-		nr += filter_overlaps(&filter, start, start + 4095);
-	}
-	return nr;
+	return passing_between_apart(1 << 20);
 }
 
 TEST(many_scattered_ranges_leave_the_gaps_alone)
@@ -224,6 +234,31 @@ TEST(many_scattered_ranges_leave_the_gaps_alone)
 		t_ok(filter_contains(&filter, nodes[i].start, nodes[i].last));
 	/* 16 bits for each granule, three looked at: one in 200 at the most */
 	t_ok(passing_between() < MANY / 200);
+	filter_fini(&filter);
+}
+
+TEST(many_ranges_side_by_side_leave_the_gaps_alone)
+{
+	begin_tree();
+	link_apart(1 << 14);
+	t_ok(passing_between_apart(1 << 14) < MANY / 200);
+	filter_fini(&filter);
+}
+
+/* Whether they are looked up one by one or in one go. */
+TEST(a_change_over_many_granules_finds_one_of_them)
+{
+	uintptr_t first, last;
+
+	open_hull();
+	add(0x7f0012345000, 0x7f0012345fff);
+	for (first = 0; first < 300; first += 7)
+		for (last = 0; last < 300; last += 11)
+			t_ok(filter_passes(&filter,
+					   0x7f0012345000 - first * 4096,
+					   0x7f0012345fff + last * 4096));
+	t_ok(!filter_passes(&filter, 0x7f0012346000, 0x7f0012366fff));
+	t_ok(!filter_passes(&filter, 0x7f0012325000, 0x7f0012344fff));
 	filter_fini(&filter);
 }
 
@@ -338,14 +373,14 @@ TEST(refused_memory_leaves_the_small_map_in_use)
 			  ((uintptr_t)i << 20) + 4095);
 	t_ok(filter.current == &filter.small);
 	for (i = 0; i < 3000; i++)
-		t_ok(filter_overlaps(&filter, nodes[i].start, nodes[i].start));
+		t_ok(filter_passes(&filter, nodes[i].start, nodes[i].start));
 	mmn_inject_clear();
 	for (; i < 6000; i++)
 		link_node(&nodes[i], (uintptr_t)i << 20,
 			  ((uintptr_t)i << 20) + 4095);
 	t_ok(filter.current != &filter.small);
 	for (i = 0; i < 6000; i++)
-		t_ok(filter_overlaps(&filter, nodes[i].start, nodes[i].start));
+		t_ok(filter_passes(&filter, nodes[i].start, nodes[i].start));
 	t_ok(filter_check(&filter, &tree));
 	filter_fini(&filter);
 }
