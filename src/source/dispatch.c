@@ -127,7 +127,6 @@ struct fork_change {
 	struct mmn_invalidate_desc desc;
 	const struct mmn_source *source;
 	struct stripe *stripe;
-	uintptr_t sp;
 	uint64_t begin_ns;
 	struct mmn_sigmask saved;
 	long result;
@@ -529,8 +528,6 @@ static long notify_fork(void *arg)
 {
 	struct fork_change *fork = arg;
 
-	mmn_signals_block(&fork->saved);
-	fork->is_blocked = true;
 	fork->begin_ns = mmn_now_ns();
 	if (!fork->is_hit)
 		return 0;
@@ -579,8 +576,8 @@ static long notify_and_end(void *arg)
 }
 
 /*
- * A fork inside a fork (a signal handler between the two halves), or one whose
- * child has other thread-local storage: told in full before it, not around it.
+ * A fork inside a fork (by a callback), or one whose child has other thread-local
+ * storage: told in full before it, not around it.
  */
 static uint32_t fork_unbracketed(const struct mmn_source *source,
 				 struct stripe *stripe)
@@ -597,18 +594,12 @@ static uint32_t fork_unbracketed(const struct mmn_source *source,
 	return MMN_VERDICT_PASS;
 }
 
-static long end_fork(void *arg)
-{
-	struct fork_change *fork = arg;
-
-	mmn_invalidate_abandon(&fork->desc);
-	return 0;
-}
-
 static uint32_t dispatch_fork(struct op *op)
 {
 	struct fork_change *fork = &thread.fork;
 	uint64_t flags = op->nr == SYS_clone ? op->regs->args[0] : 0;
+	struct mmn_sigmask saved;
+	uint32_t verdict;
 
 	if (op->change.need == MMN_NEED_CLONE_ARGS) {
 		int ret = mmn_lookup_peek(op->change.id, &flags, sizeof(flags));
@@ -618,25 +609,26 @@ static uint32_t dispatch_fork(struct op *op)
 		if (ret == -EFAULT || (flags & CLONE_VM))
 			return MMN_VERDICT_PASS;
 	}
+	/* No handler can leave it by a jump: nobody would come to end it. */
+	mmn_signals_block(&saved);
 	op->source = enter(op->stripe);
 	if (!is_for_source(op)) {
 		leave(op->stripe, LEFT_PASSED);
+		mmn_signals_restore(&saved);
 		return MMN_VERDICT_PASS;
 	}
-	if (fork->is_open && !fork->is_blocked &&
-	    is_popped(fork->sp, (uintptr_t)op)) {
-		mmn_with_vector_state(end_fork, fork);
-		fork->is_open = false;
-		leave(fork->stripe, MMN_CALL_FORK);
+	if (fork->is_blocked || (flags & CLONE_SETTLS)) {
+		verdict = fork_unbracketed(op->source, op->stripe);
+		mmn_signals_restore(&saved);
+		return verdict;
 	}
-	if (fork->is_open || fork->is_blocked || (flags & CLONE_SETTLS))
-		return fork_unbracketed(op->source, op->stripe);
 
+	fork->saved = saved;
+	fork->is_blocked = true;
 	fork->source = op->source;
 	fork->stripe = op->stripe;
 	mmn_invalidate_desc_init(&fork->desc, op->source->state,
 				 MMN_EVENT_PROTECTION_PAGE, 0, UINTPTR_MAX);
-	fork->sp = (uintptr_t)op;
 	fork->is_open = true;
 	fork->is_hit = mmn_invalidate_open(&fork->desc);
 	if (fork->is_hit || is_observed(op->source, MMN_CALL_FORK))
