@@ -60,6 +60,7 @@ struct site {
 	uint8_t *stub;
 	uintptr_t text_start;
 	uintptr_t text_last;
+	int text_prot;
 	uint8_t old[MMN_PATCH_BYTES];
 	bool is_patched;
 	/* NO_OBJECT: not found by this installation */
@@ -240,6 +241,7 @@ static int prepare_batch(struct object *object)
 			site->resume = found->resume;
 			site->text_start = found->text_start;
 			site->text_last = found->text_last;
+			site->text_prot = found->text_prot;
 			memcpy(site->old, found->moved, MMN_PATCH_BYTES);
 			site->stub = mmn_patch_emit(stubs, used++, found);
 		}
@@ -308,6 +310,7 @@ static int write_sites(uint32_t object, bool patch, bool live, uint32_t *mode)
 		p->at = site->at;
 		p->text_start = site->text_start;
 		p->text_last = site->text_last;
+		p->text_prot = site->text_prot;
 		memcpy(p->old, site->old, MMN_PATCH_BYTES);
 		mmn_patch_jump(p->new, site->at, site->stub);
 		if (!patch) {

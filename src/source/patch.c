@@ -73,9 +73,20 @@ bool mmn_patch_has_threads(void)
 
 /* ---- protection ---- */
 
-static bool is_same_text(const struct mmn_patch *a, const struct mmn_patch *b)
+/*
+ * Is a segment to be written that the patch before is not in?  Of patches that
+ * are left alone the object may be gone, and the memory be the program's by now.
+ */
+static bool is_new_text(const struct mmn_patch *patches, uint32_t i)
 {
-	return a->text_start == b->text_start && a->text_last == b->text_last;
+	const struct mmn_patch *patch = &patches[i];
+
+	if (patch->reason)
+		return false;
+	while (i-- && patches[i].reason)
+		;
+	return i == UINT32_MAX || patches[i].text_start != patch->text_start ||
+	       patches[i].text_last != patch->text_last;
 }
 
 static long protect(const struct mmn_patch *patch, int prot)
@@ -89,8 +100,9 @@ static void lock_text(const struct mmn_patch *patches, uint32_t nr)
 	uint32_t i;
 
 	for (i = 0; i < nr; i++)
-		if (!i || !is_same_text(&patches[i], &patches[i - 1]))
-			protect(&patches[i], PROT_READ | PROT_EXEC);
+		if (is_new_text(patches, i))
+			protect(&patches[i],
+				PROT_READ | PROT_EXEC | patches[i].text_prot);
 }
 
 /* Whole segments: no mapping is split, and one call is enough for each. */
@@ -99,7 +111,7 @@ static int unlock_text(const struct mmn_patch *patches, uint32_t nr, int prot)
 	uint32_t i;
 
 	for (i = 0; i < nr; i++) {
-		if (i && is_same_text(&patches[i], &patches[i - 1]))
+		if (!is_new_text(patches, i))
 			continue;
 		if (protect(&patches[i], prot)) {
 			lock_text(patches, i);
@@ -113,7 +125,7 @@ static int unlock_text(const struct mmn_patch *patches, uint32_t nr, int prot)
 
 static int write_by_proc(const struct mmn_patch *patches, uint32_t nr)
 {
-	long fd, ret = 0;
+	long fd, ret = MMN_PATCH_BYTES;
 	uint32_t i;
 
 	fd = mmn_syscall4(SYS_openat, AT_FDCWD, "/proc/self/mem",
@@ -135,9 +147,7 @@ static int write_by_proc(const struct mmn_patch *patches, uint32_t nr)
 				mmn_syscall4(SYS_pwrite64, fd, patches[i].old,
 					     MMN_PATCH_BYTES, patches[i].at);
 	mmn_syscall1(SYS_close, fd);
-	return ret >= 0 && ret != MMN_PATCH_BYTES && nr ? -EPERM
-	       : ret < 0				? -EPERM
-							: 0;
+	return ret == MMN_PATCH_BYTES ? 0 : -EPERM;
 }
 
 /*
@@ -151,7 +161,7 @@ static int write_by_mprotect(const struct mmn_patch *patches, uint32_t nr)
 	uint32_t i;
 
 	for (i = 0; i < nr; i++)
-		if (self >= patches[i].text_start &&
+		if (!patches[i].reason && self >= patches[i].text_start &&
 		    self <= patches[i].text_last)
 			prot |= PROT_EXEC;
 	if (unlock_text(patches, nr, prot))

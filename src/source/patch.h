@@ -44,6 +44,8 @@ struct mmn_patch {
 	/* the segment around it, whole pages */
 	uintptr_t text_start;
 	uintptr_t text_last;
+	/* PROT_WRITE where it is always writable, else 0 */
+	int text_prot;
 	/* MMN_REFUSE_NONE: written.  Only meaningful after success. */
 	uint32_t reason;
 };

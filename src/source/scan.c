@@ -11,6 +11,7 @@
 #include <emmintrin.h>
 #include <mmn/source.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "source/classify.h"
 
@@ -44,6 +45,7 @@ static void add_segment(struct mmn_image *image, const ElfW(Phdr) * ph,
 	segment->size = ph->p_filesz;
 	segment->bytes = bytes;
 	segment->is_exec = ph->p_flags & PF_X;
+	segment->is_writable = ph->p_flags & PF_W;
 }
 
 /*
@@ -542,6 +544,8 @@ static void report_place(struct scan *scan, const struct place *place)
 		site.text_last = (scan->segment->vaddr + scan->image->bias +
 				  scan->segment->size - 1) |
 				 (MMN_PAGE_SIZE - 1);
+		if (scan->segment->is_writable)
+			site.text_prot = PROT_WRITE;
 	} else {
 		site.is_unknown = place->nr == MMN_NR_DYNAMIC;
 	}

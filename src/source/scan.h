@@ -45,6 +45,8 @@ struct mmn_found {
 	/* the executable segment around it, whole pages */
 	uintptr_t text_start;
 	uintptr_t text_last;
+	/* PROT_WRITE where it is always writable, else 0 */
+	int text_prot;
 	/* instructions from at to the system call, to be run elsewhere */
 	uint8_t moved[MMN_MAX_MOVED];
 	uint32_t nr_moved;
@@ -61,6 +63,7 @@ struct mmn_image_segment {
 	/* where its bytes can be read, not where they run */
 	const uint8_t *bytes;
 	bool is_exec;
+	bool is_writable;
 };
 
 #define MMN_MAX_SEGMENTS 16u

@@ -506,6 +506,62 @@ TEST(an_object_loaded_later_is_followed)
 	release();
 }
 
+static void check_site(void *handle)
+{
+	long (*site_munmap)(void *p, unsigned long length);
+	struct counter counter;
+	void *p = map_page();
+
+	*(void **)&site_munmap = dlsym(handle, "site_munmap");
+	t_ok(site_munmap);
+	counter_insert(&counter, p, PAGE);
+	t_eq(site_munmap(p, PAGE), 0);
+	t_eq(counter.calls, 1);
+	t_err(mmn_range_subscription_remove(&counter.sub), 0);
+}
+
+static uint32_t may_end;
+
+static void *wait_for_end(void *arg)
+{
+	while (!mmn_load_acquire(&may_end))
+		usleep(1000);
+	return arg;
+}
+
+TEST(memory_where_an_object_was_keeps_its_protection)
+{
+	volatile char *p;
+	pthread_t thread;
+	void *handle;
+	int i;
+
+	intercept();
+	for (i = 0; i < 2; i++) {
+		handle = dlopen(SITE_LIB, RTLD_NOW);
+		t_ok(handle);
+		check_site(handle);
+		p = (char *)((uintptr_t)dlsym(handle, "site_munmap") &
+			     ~(PAGE - 1));
+		t_err(dlclose(handle), 0);
+		t_eq(mmap((void *)p, PAGE, PROT_READ | PROT_WRITE,
+			  ANON | MAP_FIXED, -1, 0),
+		     p);
+		/* with one thread, and with two */
+		if (i)
+			t_err(pthread_create(&thread, NULL, wait_for_end, NULL),
+			      0);
+		release();
+		*p = 7;
+		t_eq(*p, 7);
+		munmap((void *)p, PAGE);
+		if (!i)
+			intercept();
+	}
+	mmn_store_release(&may_end, 1);
+	t_err(pthread_join(thread, NULL), 0);
+}
+
 TEST(an_object_loaded_later_is_left_alone_when_asked)
 {
 	struct mmn_intercept_options options = {

@@ -162,6 +162,38 @@ TEST(a_write_that_stops_in_the_middle_is_undone)
 	t_eq(munmap(text, PAGE), 0);
 }
 
+TEST(text_that_was_always_writable_stays_so)
+{
+	static const size_t offsets[] = { LINE };
+	struct mmn_patch patch;
+	uint8_t *text = make_text(&patch, offsets, 1);
+	uint32_t mode;
+
+	patch.text_prot = PROT_WRITE;
+	t_eq(mprotect(text, PAGE, WRITABLE | PROT_EXEC), 0);
+	t_err(mmn_patch_write(&patch, 1, true, &mode), 0);
+	t_memeq(patch.at, after, sizeof(after));
+	*(volatile uint8_t *)text = 1;
+	t_eq(munmap(text, PAGE), 0);
+}
+
+TEST(text_of_places_that_are_left_alone_keeps_its_protection)
+{
+	static const size_t offsets[] = { LINE };
+	struct mmn_patch patch;
+	uint8_t *text = make_text(&patch, offsets, 1);
+	uint32_t mode;
+
+	t_eq(mprotect(text, PAGE, WRITABLE), 0);
+	*patch.at = 0;
+	t_err(mmn_patch_write(&patch, 1, true, &mode), 0);
+	t_eq(patch.reason, MMN_REFUSE_WRITE);
+	*(volatile uint8_t *)text = 1;
+	t_err(mmn_patch_write(&patch, 1, false, &mode), 0);
+	*(volatile uint8_t *)text = 1;
+	t_eq(munmap(text, PAGE), 0);
+}
+
 TEST(threads_that_cannot_be_synchronised_are_an_error_without_effect)
 {
 	static const size_t offsets[] = { 0 };
