@@ -265,13 +265,17 @@ static int prepare_batch(struct object *object)
 	return (int)nr_kept;
 }
 
-/* Look for places, and make everything ready for rewriting them. */
+/*
+ * Look for places, and make everything ready for rewriting them.  *@ret_index is
+ * the object, NO_OBJECT when there is nothing in it.
+ */
 static int scan_object(const struct mmn_image *image, uintptr_t start,
-		       uintptr_t last, const char *name)
+		       uintptr_t last, const char *name, uint32_t *ret_index)
 {
 	struct object *object;
 	int ret;
 
+	*ret_index = NO_OBJECT;
 	object = add_object(start, last, name);
 	if (!object)
 		return 0;
@@ -283,6 +287,8 @@ static int scan_object(const struct mmn_image *image, uintptr_t start,
 		return 0;
 	}
 	ret = prepare_batch(object);
+	if (ret > 0)
+		*ret_index = (uint32_t)(object - tables.object);
 	return ret < 0 ? ret : 0;
 }
 
@@ -385,6 +391,7 @@ static int visit_object(struct dl_phdr_info *info, size_t size, void *arg)
 	const char *name = info->dlpi_name ? info->dlpi_name : "";
 	struct mmn_image image;
 	uintptr_t start, last;
+	uint32_t index;
 
 	(void)size;
 	mmn_image_from_loaded(&image, info);
@@ -395,7 +402,7 @@ static int visit_object(struct dl_phdr_info *info, size_t size, void *arg)
 	if ((pass->flags & MMN_INTERCEPT_LIBC_ONLY) && !is_libc(name) && *name)
 		return 0;
 	tables.nr_seen++;
-	pass->error = scan_object(&image, start, last, name);
+	pass->error = scan_object(&image, start, last, name, &index);
 	return pass->error;
 }
 
@@ -495,7 +502,7 @@ void mmn_intercept_follow(uintptr_t start, uintptr_t last, int fd,
 	struct mmn_image image;
 	struct view view;
 	uintptr_t first = 0, end = 0;
-	uint32_t mode;
+	uint32_t mode, object;
 
 	if (fd < 0)
 		return;
@@ -516,8 +523,9 @@ void mmn_intercept_follow(uintptr_t start, uintptr_t last, int fd,
 	name_of_file(fd, name, sizeof(name));
 	mmn_mutex_lock(&table_lock);
 	tables.nr_seen++;
-	if (!scan_object(&image, first, end, name) && tables.nr_objects)
-		write_sites(tables.nr_objects - 1, true, false, &mode);
+	if (!scan_object(&image, first, end, name, &object) &&
+	    object != NO_OBJECT)
+		write_sites(object, true, false, &mode);
 	mmn_mutex_unlock(&table_lock);
 unmap:
 	mmn_syscall2(SYS_munmap, view.bytes, view.size);

@@ -506,6 +506,24 @@ TEST(an_object_loaded_later_is_followed)
 	release();
 }
 
+/* A second object like SITE_LIB: another file, so that ld.so tells them apart. */
+static int copy_site_lib(char path[32])
+{
+	int from = open(SITE_LIB, O_RDONLY | O_CLOEXEC);
+	int fd = memfd_create("site", 0);
+	static char bytes[1 << 20];
+	ssize_t got;
+
+	t_ge(from, 0);
+	t_ge(fd, 0);
+	got = read(from, bytes, sizeof(bytes));
+	t_ok(got > 0 && got < (ssize_t)sizeof(bytes));
+	t_eq(write(fd, bytes, (size_t)got), got);
+	close(from);
+	snprintf(path, 32, "/proc/self/fd/%d", fd);
+	return fd;
+}
+
 static void check_site(void *handle)
 {
 	long (*site_munmap)(void *p, unsigned long length);
@@ -518,6 +536,32 @@ static void check_site(void *handle)
 	t_eq(site_munmap(p, PAGE), 0);
 	t_eq(counter.calls, 1);
 	t_err(mmn_range_subscription_remove(&counter.sub), 0);
+}
+
+TEST(an_object_that_comes_back_is_followed_whatever_was_loaded_since)
+{
+	void *first, *second;
+	char path[32];
+	int fd, i;
+
+	intercept();
+	fd = copy_site_lib(path);
+	first = dlopen(SITE_LIB, RTLD_NOW);
+	second = dlopen(path, RTLD_NOW);
+	t_ok(first && second);
+	check_site(first);
+	check_site(second);
+	for (i = 0; i < 2; i++) {
+		/* most likely to where it was */
+		t_err(dlclose(first), 0);
+		first = dlopen(SITE_LIB, RTLD_NOW);
+		t_ok(first);
+		check_site(first);
+	}
+	t_err(dlclose(first), 0);
+	t_err(dlclose(second), 0);
+	close(fd);
+	release();
 }
 
 static uint32_t may_end;
