@@ -376,5 +376,6 @@ bool mmn_classify(uint64_t nr, const uint64_t args[6],
 bool mmn_classify_maps_code(uint64_t nr, const uint64_t args[6])
 {
 	return nr == SYS_mmap && (args[2] & PROT_EXEC) &&
-	       !(args[3] & MAP_ANONYMOUS);
+	       !(args[3] & MAP_ANONYMOUS) &&
+	       (args[3] & MAP_TYPE) == MAP_PRIVATE;
 }

@@ -75,7 +75,7 @@ bool mmn_classify_is_candidate(uint64_t nr);
 bool mmn_classify(uint64_t nr, const uint64_t args[6],
 		  struct mmn_change *change);
 
-/* Does this mmap() make code of a file appear? */
+/* Does this mmap() make code of a file appear, in a copy of our own? */
 bool mmn_classify_maps_code(uint64_t nr, const uint64_t args[6]);
 
 /* Does madvise() with this advice change what is mapped? */

@@ -606,6 +606,38 @@ TEST(memory_where_an_object_was_keeps_its_protection)
 	t_err(pthread_join(thread, NULL), 0);
 }
 
+/* A file that is mapped as it is, not as a copy. */
+TEST(code_of_shared_mappings_is_not_written)
+{
+	static char before[1 << 20], after[1 << 20];
+	const ElfW(Ehdr) *head = (const void *)before;
+	const ElfW(Phdr) * ph;
+	char path[32];
+	ssize_t size;
+	size_t i;
+	void *p;
+	int fd;
+
+	intercept();
+	fd = copy_site_lib(path);
+	size = pread(fd, before, sizeof(before), 0);
+	t_ok(size > 0);
+	ph = (const void *)(before + head->e_phoff);
+	for (i = 0; i < head->e_phnum; i++) {
+		if (ph[i].p_type != PT_LOAD || !(ph[i].p_flags & PF_X))
+			continue;
+		p = mmap(NULL, ph[i].p_filesz + ph[i].p_offset % PAGE,
+			 PROT_READ | PROT_EXEC, MAP_SHARED, fd,
+			 (off_t)(ph[i].p_offset & ~(PAGE - 1)));
+		t_ne(p, MAP_FAILED);
+		munmap(p, ph[i].p_filesz + ph[i].p_offset % PAGE);
+	}
+	t_eq(pread(fd, after, sizeof(after), 0), size);
+	t_memeq(after, before, (size_t)size);
+	close(fd);
+	release();
+}
+
 TEST(an_object_loaded_later_is_left_alone_when_asked)
 {
 	struct mmn_intercept_options options = {
