@@ -22,9 +22,16 @@
 /* Tag bits that the kernel ignores when address masking is on. */
 #define ADDRESS_TAG (0x3ful << 57)
 
+/* What a page can be, other than MMN_PAGE_SIZE. */
+#define HUGE_PAGE_SIZE (1ul << 21)
+#define GIANT_PAGE_SIZE (1ul << 30)
+
 #define FLAG_FIXED_NOREPLACE 0x100000u
 #define FLAG_MREMAP_DONTUNMAP 4u
 #define FLAG_GROWSDOWN 0x01000000u
+#define FLAG_HUGETLB 0x40000u
+
+#define ADVICE_REMOVE 9u
 
 #define BIT(nr) (1ull << ((nr) % 64))
 
@@ -36,6 +43,17 @@ static uint64_t round_up(uint64_t length)
 static bool is_aligned(uint64_t addr)
 {
 	return !(addr & (MMN_PAGE_SIZE - 1));
+}
+
+uint64_t mmn_classify_round_up(uint64_t addr, uint64_t length)
+{
+	uint64_t size = MMN_PAGE_SIZE;
+
+	if (!(addr & (HUGE_PAGE_SIZE - 1)))
+		size = HUGE_PAGE_SIZE;
+	if (!(addr & (GIANT_PAGE_SIZE - 1)))
+		size = GIANT_PAGE_SIZE;
+	return (length + size - 1) & ~(size - 1);
 }
 
 bool mmn_classify_is_candidate(uint64_t nr)
@@ -99,6 +117,19 @@ bool mmn_classify_span(uint64_t addr, uint64_t length, struct mmn_span *ret)
 	return true;
 }
 
+/*
+ * The same for calls that go as far as there are mappings, however much they are
+ * asked for.
+ */
+bool mmn_classify_reach(uint64_t addr, uint64_t length, struct mmn_span *ret)
+{
+	addr &= ~ADDRESS_TAG;
+	length = round_up(length);
+	if (addr < ADDRESS_LIMIT && length > ADDRESS_LIMIT - addr)
+		length = ADDRESS_LIMIT - addr;
+	return mmn_classify_span(addr, length, ret);
+}
+
 bool mmn_classify_advice(uint64_t advice, uint32_t *ret_event,
 			 uint32_t *ret_flags)
 {
@@ -134,26 +165,37 @@ bool mmn_classify_advice(uint64_t advice, uint32_t *ret_event,
 static bool classify_mmap(const uint64_t args[6], struct mmn_change *change)
 {
 	uint32_t flags = (uint32_t)args[3];
+	uint64_t length = args[1];
 
 	if (!(flags & MAP_FIXED) || (flags & FLAG_FIXED_NOREPLACE))
 		return false;
 	/* No tags here, and an offset inside a page is refused. */
-	if ((args[0] & ADDRESS_TAG) || !is_aligned(args[5]))
+	if ((args[0] & ADDRESS_TAG) || !is_aligned(args[5]) ||
+	    args[1] > ADDRESS_LIMIT)
 		return false;
+	/* The file may be one of huge pages as well: then its size counts. */
+	if (!(flags & MAP_ANONYMOUS) &&
+	    mmn_classify_round_up(args[0], args[1]) != round_up(args[1])) {
+		change->need = MMN_NEED_FILE_PAGES;
+		change->id = args[4];
+	} else if (flags & FLAG_HUGETLB) {
+		length = mmn_classify_round_up(args[0], args[1]);
+	}
 	change->call = MMN_CALL_MMAP_FIXED;
 	change->nr_spans = 1;
-	return mmn_classify_span(args[0], args[1], &change->span[0]);
+	return mmn_classify_span(args[0], length, &change->span[0]);
 }
 
 /*
  * Old range: given up when it moves, its tail when it shrinks in place, nothing
  * when it grows in place or its length is 0 (a second view of shared memory).
  * New range: only MREMAP_FIXED puts it over something.
+ * Of huge pages whole ones move and go; they cannot grow.
  */
 static bool classify_mremap(const uint64_t args[6], struct mmn_change *change)
 {
 	uint64_t old = args[0] & ~ADDRESS_TAG, flags = args[3];
-	uint64_t old_len, new_len;
+	uint64_t old_len, new_len, whole;
 	struct mmn_span span;
 	bool fixed = flags & MREMAP_FIXED;
 	bool dontunmap = flags & FLAG_MREMAP_DONTUNMAP;
@@ -174,12 +216,16 @@ static bool classify_mremap(const uint64_t args[6], struct mmn_change *change)
 		return false;
 
 	if (fixed) {
+		whole = mmn_classify_round_up(old | args[4], new_len);
 		if ((args[4] & ADDRESS_TAG) ||
-		    !mmn_classify_span(args[4], new_len, &span))
+		    !mmn_classify_span(args[4], whole, &span))
 			return false;
 		mmn_change_add(change, span.start, span.last);
+		old_len = mmn_classify_round_up(old | args[4], old_len);
 	}
 	if (!fixed && !dontunmap && old_len >= new_len) {
+		if (old_len > new_len)
+			old_len = mmn_classify_round_up(old, old_len);
 		if (mmn_classify_span(old + new_len, old_len - new_len, &span))
 			mmn_change_add(change, span.start, span.last);
 	} else if (may_move) {
@@ -193,8 +239,10 @@ static bool classify_madvise(const uint64_t args[6], struct mmn_change *change)
 {
 	change->call = MMN_CALL_MADVISE;
 	change->nr_spans = 1;
+	if ((uint32_t)args[2] == ADVICE_REMOVE)
+		change->need = MMN_NEED_ALIASES;
 	return mmn_classify_advice(args[2], &change->event, &change->flags) &&
-	       mmn_classify_span(args[0], args[1], &change->span[0]);
+	       mmn_classify_reach(args[0], args[1], &change->span[0]);
 }
 
 static bool classify_process_madvise(const uint64_t args[6],
@@ -204,7 +252,9 @@ static bool classify_process_madvise(const uint64_t args[6],
 	    !args[2])
 		return false;
 	change->call = MMN_CALL_PROCESS_MADVISE;
-	change->need = MMN_NEED_IOVEC;
+	change->need = (uint32_t)args[3] == ADVICE_REMOVE
+			       ? MMN_NEED_IOVEC_ALIASES
+			       : MMN_NEED_IOVEC;
 	mmn_change_whole(change);
 	return true;
 }
@@ -214,7 +264,7 @@ static bool classify_mprotect(const uint64_t args[6], struct mmn_change *change)
 	change->call = MMN_CALL_MPROTECT;
 	change->event = MMN_EVENT_PROTECTION_VMA;
 	change->nr_spans = 1;
-	if (!mmn_classify_span(args[0], args[1], &change->span[0]))
+	if (!mmn_classify_reach(args[0], args[1], &change->span[0]))
 		return false;
 	if (args[2] & FLAG_GROWSDOWN)
 		change->need = MMN_NEED_GROWSDOWN;

@@ -40,6 +40,12 @@ enum mmn_need {
 	MMN_NEED_GROWSDOWN,
 	/* the ranges are in memory, and the process may be another */
 	MMN_NEED_IOVEC,
+	/* the same, and what MMN_NEED_ALIASES needs */
+	MMN_NEED_IOVEC_ALIASES,
+	/* where else the files are mapped that are mapped in span[0] */
+	MMN_NEED_ALIASES,
+	/* the size of the pages of open file @id: span[0] is in small ones */
+	MMN_NEED_FILE_PAGES,
 	/* the flags are in memory at address @id */
 	MMN_NEED_CLONE_ARGS,
 	/* whether there is such a program at all */
@@ -87,6 +93,16 @@ bool mmn_classify_advice(uint64_t advice, uint32_t *ret_event,
  * range, or does nothing with it.
  */
 bool mmn_classify_span(uint64_t addr, uint64_t length, struct mmn_span *ret);
+
+/* As mmn_classify_span(), for calls that do what they can before they fail. */
+bool mmn_classify_reach(uint64_t addr, uint64_t length, struct mmn_span *ret);
+
+/*
+ * @length in whole pages of the largest size that may be mapped at @addr: the
+ * kernel rounds like this where huge pages are reserved (hugetlbfs), and at such
+ * addresses only.
+ */
+uint64_t mmn_classify_round_up(uint64_t addr, uint64_t length);
 
 /* Adds a range; the last slot takes the hull of what does not fit. */
 void mmn_change_add(struct mmn_change *change, uintptr_t start, uintptr_t last);

@@ -44,9 +44,6 @@ struct map_query {
 #define MAP_QUERY_FILES 0x20u
 #define MAP_QUERY_EXEC 0x04u
 
-#define PIDFD_THREAD_SELF (-10000)
-#define PIDFD_PROCESS_SELF (-20000)
-
 #ifndef SYS_faccessat2
 #define SYS_faccessat2 439
 #endif
@@ -111,6 +108,8 @@ enum maps_field {
 struct maps_parser {
 	enum maps_field field;
 	uint64_t value;
+	/* Not by the inode: that of the first SysV segment is 0. */
+	bool is_file;
 	struct mmn_vma vma;
 };
 
@@ -132,6 +131,7 @@ static bool maps_feed(struct maps_parser *p, char c)
 		if (c == '-') {
 			p->vma.start = p->value;
 			p->vma.is_exec = false;
+			p->is_file = false;
 			break;
 		}
 		p->value = p->value << 4 | hex_digit(c);
@@ -159,12 +159,16 @@ static bool maps_feed(struct maps_parser *p, char c)
 	case MAPS_DEV:
 		if (c == ' ')
 			break;
+		if (c != '0' && c != ':')
+			p->is_file = true;
 		return false;
 	case MAPS_INODE:
 		if (c == ' ')
 			break;
 		p->value = p->value * 10 + (uint64_t)(c - '0');
 		p->vma.inode = p->value;
+		if (p->value)
+			p->is_file = true;
 		return false;
 	case MAPS_REST:
 		return false;
@@ -192,7 +196,7 @@ static int walk_by_text(int fd, uintptr_t addr, bool only_files,
 			if (!maps_feed(&parser, buffer[i]))
 				continue;
 			if (parser.vma.last < addr ||
-			    (only_files && !parser.vma.inode))
+			    (only_files && !parser.is_file))
 				continue;
 			if (!visit(arg, &parser.vma))
 				return 0;
@@ -236,13 +240,15 @@ bool mmn_lookup_break(struct mmn_change *change)
 
 struct segment {
 	uintptr_t base;
-	uint64_t inode;
 	uintptr_t start;
 	uintptr_t last;
 	bool found;
 };
 
-/* The pieces that are left of one attachment: same file, same slope. */
+/*
+ * The pieces that are left of one attachment: same slope.  Which file is not
+ * told: a piece may have given way to another file at the same offset.
+ */
 static bool visit_segment(void *arg, const struct mmn_vma *vma)
 {
 	struct segment *segment = arg;
@@ -250,13 +256,9 @@ static bool visit_segment(void *arg, const struct mmn_vma *vma)
 	if (vma->start < segment->base ||
 	    vma->start - vma->offset != segment->base)
 		return true;
-	if (!segment->found) {
-		segment->found = true;
-		segment->inode = vma->inode;
+	if (!segment->found)
 		segment->start = vma->start;
-	} else if (vma->inode != segment->inode) {
-		return true;
-	}
+	segment->found = true;
 	segment->last = vma->last;
 	return true;
 }
@@ -280,7 +282,7 @@ static bool lookup_shmat(struct mmn_change *change)
 
 	if (mmn_syscall3(SYS_shmctl, change->id, IPC_STAT, &info) < 0)
 		return false;
-	size = info.shm_segsz;
+	size = mmn_classify_round_up(change->span[0].start, info.shm_segsz);
 	return mmn_classify_span(change->span[0].start, size, &change->span[0]);
 }
 
@@ -343,6 +345,115 @@ static bool lookup_file(struct mmn_change *change)
 	if (ret == 0 && fs.f_type != OVERLAYFS_SUPER_MAGIC)
 		range.inode = st.st_ino;
 	return mmn_lookup_walk(0, true, visit_file, &range) == 0;
+}
+
+/* A file of huge pages is mapped in such, whatever length was asked for. */
+static bool lookup_file_pages(struct mmn_change *change)
+{
+	struct mmn_span *span = &change->span[0];
+	struct statfs fs;
+	long ret;
+
+	ret = mmn_syscall2(SYS_fstatfs, change->id, &fs);
+	if (ret == 0 && fs.f_type == HUGETLBFS_MAGIC)
+		span->last |= (uint64_t)fs.f_bsize - 1;
+	return ret == 0 || ret == -EBADF;
+}
+
+/* A part of a file, and where it is mapped already announced. */
+struct file_part {
+	uint64_t inode;
+	uint64_t start;
+	uint64_t last;
+};
+
+#define MAX_PARTS 8u
+
+/*
+ * struct aliases - other mappings of what is mapped in some ranges
+ *
+ * Not told: on which device a file is.  A second file of that number costs an
+ * event too many.
+ */
+struct aliases {
+	struct mmn_change *change;
+	struct mmn_change told;
+	uint32_t nr_parts;
+	struct file_part part[MAX_PARTS];
+	bool is_full;
+};
+
+static void add_part(struct aliases *aliases, const struct mmn_vma *vma,
+		     const struct mmn_span *span)
+{
+	uintptr_t from = span->start > vma->start ? span->start : vma->start;
+	uintptr_t to = span->last < vma->last ? span->last : vma->last;
+
+	if (from > to)
+		return;
+	aliases->is_full = aliases->nr_parts == MAX_PARTS;
+	if (aliases->is_full)
+		return;
+	aliases->part[aliases->nr_parts++] = (struct file_part){
+		.inode = vma->inode,
+		.start = vma->offset + (from - vma->start),
+		.last = vma->offset + (to - vma->start),
+	};
+}
+
+static bool visit_parts(void *arg, const struct mmn_vma *vma)
+{
+	struct aliases *aliases = arg;
+	uint32_t i;
+
+	for (i = 0; i < aliases->told.nr_spans && !aliases->is_full; i++)
+		add_part(aliases, vma, &aliases->told.span[i]);
+	return !aliases->is_full;
+}
+
+static bool is_told(const struct mmn_change *told, uintptr_t start,
+		    uintptr_t last)
+{
+	uint32_t i;
+
+	for (i = 0; i < told->nr_spans; i++)
+		if (told->span[i].start <= start && told->span[i].last >= last)
+			return true;
+	return false;
+}
+
+static bool visit_aliases(void *arg, const struct mmn_vma *vma)
+{
+	struct aliases *aliases = arg;
+	uint64_t end = vma->offset + (vma->last - vma->start);
+	const struct file_part *part;
+	uintptr_t from, to;
+	uint32_t i;
+
+	for (i = 0; i < aliases->nr_parts; i++) {
+		part = &aliases->part[i];
+		if (part->inode != vma->inode || part->last < vma->offset ||
+		    part->start > end)
+			continue;
+		from = part->start > vma->offset
+			       ? vma->start + (part->start - vma->offset)
+			       : vma->start;
+		to = part->last < end ? vma->start + (part->last - vma->offset)
+				      : vma->last;
+		if (!is_told(&aliases->told, from, to))
+			mmn_change_add(aliases->change, from, to);
+	}
+	return true;
+}
+
+/* MADV_REMOVE takes pages out of the file, wherever that is mapped. */
+static bool lookup_aliases(struct mmn_change *change)
+{
+	struct aliases aliases = { .change = change, .told = *change };
+
+	if (mmn_lookup_walk(0, true, visit_parts, &aliases) || aliases.is_full)
+		return false;
+	return mmn_lookup_walk(0, true, visit_aliases, &aliases) == 0;
 }
 
 struct grows_down {
@@ -417,10 +528,9 @@ static bool is_own_pidfd(int pidfd)
 	long fd, got, pid;
 	char *end;
 
-	if (pidfd == PIDFD_THREAD_SELF || pidfd == PIDFD_PROCESS_SELF)
-		return true;
+	/* Some negative numbers are names of ours, and not always the same. */
 	if (pidfd < 0)
-		return false;
+		return true;
 	end = put_text(path, "/proc/self/fdinfo/");
 	*put_number(end, (unsigned long)pidfd) = 0;
 	fd = mmn_syscall4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
@@ -461,8 +571,8 @@ static bool lookup_iovec(struct mmn_change *change, const uint64_t args[6],
 	copy->count = (uint32_t)count;
 	change->nr_spans = 0;
 	for (i = 0; i < copy->count; i++)
-		if (mmn_classify_span((uintptr_t)copy->iov[i].iov_base,
-				      copy->iov[i].iov_len, &span))
+		if (mmn_classify_reach((uintptr_t)copy->iov[i].iov_base,
+				       copy->iov[i].iov_len, &span))
 			mmn_change_add(change, span.start, span.last);
 	return true;
 }
@@ -503,11 +613,21 @@ bool mmn_lookup_spans(struct mmn_change *change, uint64_t nr,
 	case MMN_NEED_PATH_SHRINK:
 		known = lookup_file(change);
 		break;
+	case MMN_NEED_FILE_PAGES:
+		known = lookup_file_pages(change);
+		break;
+	case MMN_NEED_ALIASES:
+		known = lookup_aliases(change);
+		break;
 	case MMN_NEED_GROWSDOWN:
 		known = lookup_growsdown(change);
 		break;
 	case MMN_NEED_IOVEC:
 		known = lookup_iovec(change, args, copy);
+		break;
+	case MMN_NEED_IOVEC_ALIASES:
+		known = lookup_iovec(change, args, copy) &&
+			(!change->nr_spans || lookup_aliases(change));
 		break;
 	case MMN_NEED_PROGRAM:
 		known = lookup_program(change, nr, args);

@@ -30,6 +30,7 @@
 
 #include "base/syscall.h"
 #include "t/tap.h"
+#include "unit/answer-syscall.h"
 
 #define PAGE 4096ul
 #define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
@@ -323,6 +324,52 @@ TEST(madvise_remove_of_shared_memory_is_announced)
 	release();
 }
 
+/* A file of four pages in memory, each holding 7, mapped and watched. */
+static char *file(int *ret_fd)
+{
+	int fd = memfd_create("events", MFD_CLOEXEC);
+	char *p;
+
+	t_ge(fd, 0);
+	t_err(ftruncate(fd, 4 * PAGE), 0);
+	p = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	t_ne(p, MAP_FAILED);
+	memset(p, 7, 4 * PAGE);
+	*ret_fd = fd;
+	return p;
+}
+
+TEST(madvise_remove_is_announced_wherever_the_file_is_mapped)
+{
+	struct iovec iov = { NULL, PAGE };
+	char *p, *q;
+	int fd, self;
+
+	intercept();
+	p = file(&fd);
+	q = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, PAGE);
+	t_ne(q, MAP_FAILED);
+	watch(q + PAGE, PAGE);
+	t_err(madvise(p + 2 * PAGE, PAGE, MADV_REMOVE), 0);
+	expect(MMN_EVENT_CLEAR, 7, 0);
+	p[2 * PAGE] = 7;
+	watch(p + 2 * PAGE, PAGE);
+	t_err(madvise(q + PAGE, PAGE, MADV_REMOVE), 0);
+	expect(MMN_EVENT_CLEAR, 7, 0);
+	/* of ourselves, Linux 6.13 */
+	iov.iov_base = p + PAGE;
+	self = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	t_ge(self, 0);
+	watch(q, PAGE);
+	if (process_madvise(self, &iov, 1, MADV_REMOVE, 0) == PAGE)
+		expect(MMN_EVENT_CLEAR, 7, 0);
+	close(self);
+	close(fd);
+	munmap(p, 4 * PAGE);
+	munmap(q, 2 * PAGE);
+	release();
+}
+
 TEST(process_madvise_of_ourselves_is_announced)
 {
 	struct iovec iov = { NULL, PAGE };
@@ -341,7 +388,74 @@ TEST(process_madvise_of_ourselves_is_announced)
 	t_eq(errno, EFAULT);
 	expect_nothing();
 	close(fd);
+	/* "this process", Linux 6.17 */
+	watch(p, PAGE);
+	if (process_madvise(-10001, &iov, 1, MADV_PAGEOUT, 0) == PAGE)
+		expect(MMN_EVENT_CLEAR, 7, 7);
 	munmap(p, PAGE);
+	release();
+}
+
+TEST(mprotect_that_fails_behind_what_it_changed_is_announced)
+{
+	char *p;
+
+	intercept();
+	p = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, ANON, -1, 0);
+	t_ne(p, MAP_FAILED);
+	*p = 7;
+	t_err(munmap(p + PAGE, PAGE), 0);
+	watch(p, PAGE);
+	t_eq(mprotect(p, 1ul << 60, PROT_NONE), -1);
+	t_eq(errno, ENOMEM);
+	expect_some(7, -1);
+	munmap(p, PAGE);
+	release();
+}
+
+/* Room for a huge page, and one behind it, at an address for one. */
+static char *huge_room(size_t huge)
+{
+	char *p = mmap(NULL, 4 * huge, PROT_READ | PROT_WRITE,
+		       ANON | MAP_NORESERVE, -1, 0);
+
+	t_ne(p, MAP_FAILED);
+	return p + (-(uintptr_t)p & (huge - 1));
+}
+
+/* The kernel maps whole huge pages, whatever length it is asked for. */
+TEST(huge_pages_are_announced_whole)
+{
+	const int flags = ANON | MAP_FIXED | MAP_HUGETLB | MAP_NORESERVE;
+	const size_t huge = 1ul << 21;
+	char *p, *q;
+	int fd;
+
+	intercept();
+	p = huge_room(huge);
+	p[huge - PAGE] = 7;
+	watch(p + huge - PAGE, PAGE);
+	if (mmap(p, PAGE, PROT_READ, flags | 21 << MAP_HUGE_SHIFT, -1, 0) != p)
+		t_skip("no huge pages");
+	expect_some(7, -1);
+	q = huge_room(huge);
+	q[huge - PAGE] = 7;
+	watch(q + huge - PAGE, PAGE);
+	/* Linux before 5.16 does not move them */
+	if (mremap(p, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, q) == q)
+		expect_some(7, -1);
+	fd = memfd_create("huge", MFD_HUGETLB | 21u << MAP_HUGE_SHIFT);
+	t_ge(fd, 0);
+	t_err(ftruncate(fd, (off_t)huge), 0);
+	p = huge_room(huge);
+	p[huge - PAGE] = 7;
+	watch(p + huge - PAGE, PAGE);
+	t_eq(mmap(p, PAGE, PROT_READ, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE,
+		  fd, 0),
+	     p);
+	expect_some(7, -1);
+	close(fd);
+	t_may_keep_mapped(32 << 20, "the room for huge pages");
 	release();
 }
 
@@ -399,6 +513,50 @@ TEST(shmdt_is_announced_with_its_true_size)
 	release();
 }
 
+/* The number of the first segment is 0, and so is the inode it is shown with. */
+TEST(shmdt_of_the_first_segment_is_announced)
+{
+	char *p;
+	int id;
+
+	if (unshare(CLONE_NEWIPC) && unshare(CLONE_NEWUSER | CLONE_NEWIPC))
+		t_skip("no namespace of its own");
+	intercept();
+	/* Linux before 6.11 */
+	answer_syscall(SYS_ioctl, ENOTTY);
+	id = shmget(IPC_PRIVATE, 3 * PAGE, IPC_CREAT | 0600);
+	t_eq(id, 0);
+	p = shmat(id, NULL, 0);
+	shmctl(id, IPC_RMID, NULL);
+	*p = 7;
+	watch(p, 3 * PAGE);
+	t_err(shmdt(p), 0);
+	expect(MMN_EVENT_UNMAP, 7, -1);
+	release();
+}
+
+TEST(shmdt_is_announced_where_a_file_has_taken_the_place_of_a_part)
+{
+	char *p, *q;
+	int id, fd;
+
+	intercept();
+	q = file(&fd);
+	id = shmget(IPC_PRIVATE, 3 * PAGE, IPC_CREAT | 0600);
+	t_ge(id, 0);
+	p = shmat(id, NULL, 0);
+	shmctl(id, IPC_RMID, NULL);
+	p[PAGE] = 7;
+	t_eq(mmap(p, PAGE, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0), p);
+	watch(p + PAGE, 2 * PAGE);
+	t_err(shmdt(p), 0);
+	expect_some(7, -1);
+	close(fd);
+	munmap(p, PAGE);
+	munmap(q, 4 * PAGE);
+	release();
+}
+
 TEST(shmat_over_a_mapping_is_announced_with_its_true_size)
 {
 	char *p;
@@ -416,21 +574,6 @@ TEST(shmat_over_a_mapping_is_announced_with_its_true_size)
 	shmdt(p);
 	munmap(p + 3 * PAGE, PAGE);
 	release();
-}
-
-/* A file of four pages in memory, each holding 7, mapped and watched. */
-static char *file(int *ret_fd)
-{
-	int fd = memfd_create("events", MFD_CLOEXEC);
-	char *p;
-
-	t_ge(fd, 0);
-	t_err(ftruncate(fd, 4 * PAGE), 0);
-	p = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	t_ne(p, MAP_FAILED);
-	memset(p, 7, 4 * PAGE);
-	*ret_fd = fd;
-	return p;
 }
 
 TEST(remap_file_pages_is_announced)

@@ -17,6 +17,13 @@
 
 #define A 0x10000ul
 #define P 4096ul
+/* Where a huge page may be mapped, and a giant one. */
+#define H 0x40200000ul
+#define G 0x80000000ul
+#define HUGE (1ul << 21)
+#define GIANT (1ul << 30)
+#define END (1ul << 56)
+#define HUGETLB 0x40000
 #define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
 #define NOREPLACE 0x100000
 #define DONTUNMAP 4
@@ -104,6 +111,21 @@ TEST(mmap_is_a_change_only_when_it_may_replace_something)
 	static const struct row rows[] = {
 		YES("fixed", SYS_mmap, ARGS(A, P + 1, 0, ANON | MAP_FIXED),
 		    MMAP_FIXED, UNMAP, NOTHING, ONE(A, A + 2 * P - 1)),
+		YES("a huge page", SYS_mmap,
+		    ARGS(H, P, 0, ANON | MAP_FIXED | HUGETLB), MMAP_FIXED,
+		    UNMAP, NOTHING, ONE(H, H + HUGE - 1)),
+		YES("a giant page", SYS_mmap,
+		    ARGS(G, P, 0, ANON | MAP_FIXED | HUGETLB), MMAP_FIXED,
+		    UNMAP, NOTHING, ONE(G, G + GIANT - 1)),
+		YES("a small page at such an address", SYS_mmap,
+		    ARGS(H, P, 0, ANON | MAP_FIXED), MMAP_FIXED, UNMAP, NOTHING,
+		    ONE(H, H + P - 1)),
+		YES("a file, perhaps of huge pages", SYS_mmap,
+		    ARGS(H, P, 0, MAP_SHARED | MAP_FIXED, 3, 0), MMAP_FIXED,
+		    UNMAP, FILE_PAGES, ONE(H, H + P - 1)),
+		YES("a file of pages of any size", SYS_mmap,
+		    ARGS(H, HUGE, 0, MAP_SHARED | MAP_FIXED, 3, 0), MMAP_FIXED,
+		    UNMAP, NOTHING, ONE(H, H + HUGE - 1)),
 		NO("a hint", SYS_mmap, A, P, 0, ANON),
 		NO("fixed, but replaces nothing", SYS_mmap, A, P, 0,
 		   ANON | MAP_FIXED | NOREPLACE),
@@ -140,6 +162,15 @@ TEST(mremap_names_what_is_left_and_what_is_covered)
 		YES("a second view at a place", SYS_mremap,
 		    ARGS(A, 0, P, fix, b), MREMAP, UNMAP, NOTHING,
 		    ONE(b, b + P - 1)),
+		YES("huge pages to a place", SYS_mremap,
+		    ARGS(H, P, P, fix, H + 4 * HUGE), MREMAP, UNMAP, NOTHING,
+		    TWO(H + 4 * HUGE, H + 5 * HUGE - 1, H, H + HUGE - 1)),
+		YES("to a place where no huge page may be", SYS_mremap,
+		    ARGS(H, P, P, fix, b), MREMAP, UNMAP, NOTHING,
+		    TWO(b, b + P - 1, H, H + P - 1)),
+		YES("the last of huge pages", SYS_mremap,
+		    ARGS(H, HUGE + P, P, 0), MREMAP, UNMAP, NOTHING,
+		    ONE(H + P, H + 2 * HUGE - 1)),
 		NO("a second view", SYS_mremap, A, 0, P, move),
 		NO("grows in place", SYS_mremap, A, P, 2 * P, 0),
 		NO("same length", SYS_mremap, A, P, P, 0),
@@ -195,6 +226,11 @@ TEST(protection_changes_are_told_as_such)
 		YES("of a stack", SYS_mprotect,
 		    ARGS(A, P, PROT_READ | PROT_GROWSDOWN), MPROTECT,
 		    PROTECTION_VMA, GROWSDOWN, ONE(A, A + P - 1)),
+		YES("further than there is memory", SYS_mprotect,
+		    ARGS(A, 1ul << 60, PROT_READ), MPROTECT, PROTECTION_VMA,
+		    NOTHING, ONE(A, END - 1)),
+		NO("so far that it wraps", SYS_mprotect, A, UINT64_MAX,
+		   PROT_READ),
 		NO("empty", SYS_mprotect, A, 0, PROT_READ),
 		NO("unaligned", SYS_mprotect, A + 1, P, PROT_READ),
 	};
