@@ -18,6 +18,8 @@
  * P4  what is found in the index is one region, whole.
  * P5  the worker does not sleep while there is something for it to look at.
  * P6  what the device did comes before the change and the deregistration.
+ * P7  after a change has started nobody finds the region.
+ * P8  a region that is found describes the memory after the last change.
  */
 #include <assert.h>
 #include <pthread.h>
@@ -56,8 +58,26 @@ void __VERIFIER_assume(_Bool);
 #ifndef O_SUM /* count_in(), hold_sum() */
 #define O_SUM memory_order_acquire
 #endif
-#ifndef O_RETIRE /* region_retire() */
+#ifndef O_RETIRE /* kill(), against mmn_cache_add_fence() */
 #define O_RETIRE memory_order_acq_rel
+#endif
+#ifndef O_KILL /* kill(), against region_publish() and begin_reading() */
+#define O_KILL memory_order_acq_rel
+#endif
+#ifndef O_PUBLISH /* region_publish() */
+#define O_PUBLISH memory_order_release
+#endif
+#ifndef O_MARK /* begin_reading() */
+#define O_MARK memory_order_acquire
+#endif
+#ifndef O_SHOW /* index_show() */
+#define O_SHOW memory_order_release
+#endif
+#ifndef O_DEAD /* push_dead() */
+#define O_DEAD memory_order_release
+#endif
+#ifndef O_BURY /* cache_bury() */
+#define O_BURY memory_order_acquire
 #endif
 #ifndef O_ADD /* mmn_cache_add_fence() */
 #define O_ADD memory_order_acq_rel
@@ -90,13 +110,17 @@ void __VERIFIER_assume(_Bool);
 #define add(x, v, o) atomic_fetch_add_explicit(&(x), v, o)
 #define fetch_or(x, v, o) atomic_fetch_or_explicit(&(x), v, o)
 #define xchg(x, v, o) atomic_exchange_explicit(&(x), v, o)
+#define cas(x, e, v, o) \
+	atomic_compare_exchange_strong_explicit(&(x), e, v, o, rlx)
 
-enum { FREE, LIVE, DYING };
+enum { FREE, PENDING, LIVE, GONE = 4, DYING = LIVE | GONE };
 
 static atomic_int state, section, place, shared, nr_dying, kicked;
 static atomic_int seq, where, what, in_flight, asleep, queued, work, x;
+static atomic_int open, memory, dead;
 /* not synchronised by themselves */
 static int data, freed, submitted, changed, held, slept, napped, looked;
+static int published, hidden, next_dead;
 
 /* ------------------------------------------------------------------ */
 
@@ -360,6 +384,131 @@ static void *changer(void *unused)
 
 /* ------------------------------------------------------------------ */
 
+/*
+ * An entry in its life: where does not allow anything, then it does; what has
+ * pages, then it has not.
+ */
+enum { OLD = 5, BARRED = 1, SHOWN = 2, WHOLE = 1, HIDDEN = 3 };
+
+static int is_found(void)
+{
+	int s = ld(seq, O_BUCKETGET);
+	int w1 = ld(where, O_ENTRYGET);
+	int w2 = ld(what, O_ENTRYGET);
+
+	if ((s & 1) || ld(seq, rlx) != s)
+		return 0;
+	assert(w1 != SHOWN || w2 != OLD);
+	return w1 == SHOWN && w2 == WHOLE;
+}
+
+static void publish(void)
+{
+	int pending = PENDING;
+
+	if (BUG == 12)
+		entry_write(SHOWN, WHOLE);
+	else
+		entry_write(BARRED, WHOLE);
+	if (!cas(state, &pending, LIVE, O_PUBLISH)) {
+		xchg(state, DYING, rlx);
+		entry_write(0, 0);
+		return;
+	}
+	if (BUG != 12)
+		st(where, SHOWN, O_SHOW);
+	published = 1;
+}
+
+static void hide(void)
+{
+	int whole = WHOLE;
+
+	cas(what, &whole, HIDDEN, rlx);
+}
+
+/* True for who was first. */
+static int kill_it(void)
+{
+	int was = fetch_or(state, GONE, O_KILL);
+
+	if (was == LIVE || (was == DYING && BUG != 13))
+		hide();
+	return was == LIVE;
+}
+
+static void *publisher(void *unused)
+{
+	publish();
+	return unused;
+}
+
+static void *killer(void *unused)
+{
+	kill_it();
+	assert(!is_found());
+	return unused;
+}
+
+static void *replacer(void *unused)
+{
+	entry_write(0, 0);
+	entry_write(BARRED, WHOLE);
+	st(where, SHOWN, O_SHOW);
+	return unused;
+}
+
+static void *peeker(void *unused)
+{
+	is_found();
+	return unused;
+}
+
+static void take_mark_off(void)
+{
+	int marked = PENDING | GONE;
+
+	cas(state, &marked, PENDING, O_MARK);
+}
+
+static void *reader(void *unused)
+{
+	if (BUG != 14)
+		take_mark_off();
+	__VERIFIER_assume(ld(open, memory_order_acquire) == 0);
+	if (BUG == 14)
+		take_mark_off();
+	looked = ld(memory, rlx);
+	publish();
+	return unused;
+}
+
+/* A change from its start to its end. */
+static void *whole_change(void *unused)
+{
+	add(open, 1, rlx);
+	hidden = kill_it();
+	st(memory, 2, rlx);
+	add(open, -1, memory_order_release);
+	return unused;
+}
+
+static void *pusher(void *unused)
+{
+	next_dead = 7;
+	st(dead, 1, O_DEAD);
+	return unused;
+}
+
+static void *burier(void *unused)
+{
+	if (xchg(dead, 0, O_BURY))
+		assert(next_dead == 7);
+	return unused;
+}
+
+/* ------------------------------------------------------------------ */
+
 int main(void)
 {
 	pthread_t a, b;
@@ -413,6 +562,27 @@ int main(void)
 #elif SCENARIO == 11
 	pthread_create(&a, NULL, sleeper, NULL);
 	pthread_create(&b, NULL, soon_ringer, NULL);
+#elif SCENARIO == 12
+	state = PENDING;
+	pthread_create(&a, NULL, publisher, NULL);
+	pthread_create(&b, NULL, killer, NULL);
+#elif SCENARIO == 13
+	where = SHOWN;
+	what = WHOLE;
+	state = LIVE;
+	pthread_create(&a, NULL, killer, NULL);
+	pthread_create(&b, NULL, killer, NULL);
+#elif SCENARIO == 14
+	where = what = OLD;
+	pthread_create(&a, NULL, peeker, NULL);
+	pthread_create(&b, NULL, replacer, NULL);
+#elif SCENARIO == 15
+	state = PENDING;
+	pthread_create(&a, NULL, reader, NULL);
+	pthread_create(&b, NULL, whole_change, NULL);
+#elif SCENARIO == 16
+	pthread_create(&a, NULL, pusher, NULL);
+	pthread_create(&b, NULL, burier, NULL);
 #else
 #error "no such scenario"
 #endif
@@ -422,6 +592,10 @@ int main(void)
 		assert(freed || ld(kicked, rlx));
 	if (SCENARIO == 3)
 		assert(!(submitted && changed));
+	if (SCENARIO == 12)
+		assert(!is_found());
+	if (SCENARIO == 15)
+		assert(!published || hidden || looked == 2);
 	/* Who is woken, or finds another value, does not sleep on. */
 	if (SCENARIO == 6)
 		assert(!napped || held);

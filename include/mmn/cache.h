@@ -104,9 +104,10 @@ struct mmn_cache_region {
  *	help: idle regions are then evicted and it is called again; any other
  *	negative errno is what get returns.
  * @deregister_region: undo it; nobody uses @region any more.  Runs in the
- *	cache's thread, with all signals blocked.  Return NULL when it is done, or
- *	a reference to a fence that signals when the device has let go: until
- *	then the region counts as quarantined, and is not used for another range.
+ *	cache's thread, with all signals blocked but those of faults.  Return
+ *	NULL when it is done, or a reference to a fence that signals when the
+ *	device has let go: until then the region counts as quarantined, and is
+ *	not used for another range.
  * @pressure: may be NULL; nothing is left to evict and @bytes are wanted, by a
  *	get in this thread.  Return true when the caller has put regions or freed
  *	pinned memory of its own and another attempt is worth it.
@@ -241,7 +242,8 @@ void mmn_cache_destroy(struct mmn_cache *cache);
  * -ENOSPC (it is larger than max_bytes, or the limits are reached and
  * everything is in use, or only this thread could make room, because it is inside
  * an op); -EDEADLK (not there, and called from a callback, from the registration of
- * the same range, or from the deregister op while others register it); -ESTALE (in
+ * the same range, from one that others wait for who are registering this range, or
+ * from the deregister op while others register it); -ESTALE (in
  * a fork child; or not there, and the cache is being destroyed); -ENOMEM (no
  * memory for this thread's first reference); or what register_region returned.
  */

@@ -174,17 +174,24 @@ static int read_config(struct mmn_cache_config *to,
 }
 
 /*
- * No handler of the program runs in the worker.  By pthread_sigmask() and not by
- * the system call: libc keeps two signals for itself, and setuid() in the program
- * would wait for ever for a thread that blocks them.
+ * No handler of the program runs in the worker, but for what the deregister op
+ * itself brings about: a fault that comes while its signal is blocked is the end of
+ * the process, whatever the program would have done about it.  By
+ * pthread_sigmask() and not by the system call: libc keeps two signals for itself,
+ * and setuid() in the program would wait for ever for a thread that blocks them.
  */
 static int start_worker(struct mmn_cache *cache)
 {
-	sigset_t all, saved;
+	static const int faults[] = { SIGSEGV, SIGBUS,	SIGFPE,
+				      SIGILL,  SIGTRAP, SIGSYS };
+	sigset_t others, saved;
+	size_t i;
 	int ret;
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &saved);
+	sigfillset(&others);
+	for (i = 0; i < sizeof(faults) / sizeof(*faults); i++)
+		sigdelset(&others, faults[i]);
+	pthread_sigmask(SIG_SETMASK, &others, &saved);
 	ret = pthread_create(&cache->thread, NULL, cache_worker, cache);
 	pthread_sigmask(SIG_SETMASK, &saved, NULL);
 	return -ret;
@@ -198,6 +205,7 @@ static void init(struct mmn_cache *cache)
 	mmn_mutex_init(&cache->lock, MMN_RANK_LEAF);
 	list_init(&cache->lru);
 	list_init(&cache->pending);
+	list_init(&cache->waiting);
 	list_init(&cache->retired);
 	list_init(&cache->free);
 	itree_init(&cache->live);
@@ -246,27 +254,16 @@ out_cache:
 /* Emptying                                                           */
 /* ------------------------------------------------------------------ */
 
-static struct region *first_live(struct mmn_cache *cache, uintptr_t start,
-				 uintptr_t last)
-{
-	struct itree_node *node =
-		itree_first_overlap(&cache->live, start, last);
-
-	return node ? container_of(node, struct region, node) : NULL;
-}
-
 /* Lock held. */
 static void retire_all(struct mmn_cache *cache, uintptr_t start, uintptr_t last)
 {
+	struct itree_node *node;
 	struct list_head *link;
 	struct region *region;
 
-	for (;;) {
-		region = first_live(cache, start, last);
-		if (!region)
-			break;
-		region_retire(region);
-	}
+	/* By the key of one that has left the tree the next is found. */
+	itree_for_each_overlap (node, &cache->live, start, last)
+		region_retire(container_of(node, struct region, node));
 	/* By links: the head is no region, not even by its alignment. */
 	for (link = cache->pending.next; link != &cache->pending;
 	     link = link->next) {
@@ -342,6 +339,8 @@ int mmn_cache_get_stats(struct mmn_cache *cache,
 	stats = cache->stats;
 	stats.pinned_bytes = stats.cached_bytes + stats.quarantined_bytes +
 			     cache->pending_bytes;
+	/* relaxed: a statistic */
+	stats.timed_out = mmn_load_relaxed(&cache->timed_out);
 	cache_unlock(cache, &saved);
 	stats.size = sizeof(stats);
 	*ret_stats = stats;

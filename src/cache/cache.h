@@ -33,11 +33,13 @@
  *	  +--- the device has let go --- DRAINING <--- deregistered -----+
  */
 enum region_state {
-	REGION_FREE,
-	REGION_PENDING,
-	REGION_LIVE,
-	REGION_DYING,
-	REGION_DRAINING,
+	REGION_FREE = 0,
+	REGION_PENDING = 1,
+	REGION_LIVE = 2,
+	/* set by changes, which do not ask first what it is */
+	REGION_GONE = 4,
+	REGION_DYING = REGION_LIVE | REGION_GONE,
+	REGION_DRAINING = 8 | REGION_GONE,
 };
 
 /*
@@ -70,8 +72,9 @@ struct watch {
  * Its memory is a region's for the life of the cache, so that whoever was about
  * to ring for one that is gone rings for nothing, and no worse.
  *
- * G1  LIVE  <=>  in the index, in cache->live and on cache->lru.
- * G2  PENDING  <=>  on cache->pending; no two of those overlap.
+ * G1  LIVE  =>  shown in the index, in cache->live and on cache->lru; not LIVE any
+ *     more and the lock taken since  =>  neither.
+ * G2  PENDING, GONE or not  <=>  on cache->pending; no two of those overlap.
  * G3  Nobody holds a region that is FREE or PENDING, and in_flight is 0 then.
  * G4  From the first grace period after DYING on, references only go down.
  */
@@ -80,7 +83,7 @@ struct region {
 	struct mmn_cache_region public;
 	/* const */
 	struct mmn_cache *cache;
-	/* atomic: written under lock. enum region_state */
+	/* atomic: written under lock, GONE also by changes. enum region_state */
 	uint32_t state;
 	/*
 	 * atomic: references that no thread counts for itself, may be < 0; goes
@@ -93,6 +96,8 @@ struct region {
 	uint32_t queued;
 	/* who set queued; then the worker */
 	struct region *next_kicked;
+	/* the change that has made it DYING; then who takes the lock */
+	struct region *next_dead;
 
 	/* lock: on lru, pending, retired or the free list */
 	struct list_head link;
@@ -102,6 +107,8 @@ struct region {
 	bool purged;
 	/* worker: a grace period has passed since it is DYING */
 	bool settled;
+	/* who gets it; then the worker: the subscription is inserted */
+	bool subscribed;
 	/* const while PENDING: whose get */
 	const void *getter;
 	/* worker: what deregister_region returned */
@@ -141,13 +148,14 @@ struct mmn_cache {
 
 	/*
 	 * Rank MMN_RANK_LEAF.  Held for short sections, signals blocked, never
-	 * across an op.  It is the driver's lock of every region's subscription.
+	 * across an op, and not by changes.
 	 */
 	struct mmn_mutex lock __attribute__((aligned(CACHE_LINE)));
 	/* lock, all of these. G1, G2, K1 */
 	struct itree live;
 	struct list_head lru;
 	struct list_head pending;
+	struct list_head waiting; /* requests, for a PENDING one */
 	struct list_head retired; /* DYING, the worker has not looked yet */
 	struct list_head free;
 	uint32_t nr_fresh; /* regions[nr_fresh..] were never used */
@@ -165,6 +173,10 @@ struct mmn_cache {
 
 	/* atomic: stack of DYING regions that the worker is to look at again */
 	struct region *kicked __attribute__((aligned(CACHE_LINE)));
+	/* atomic: stack of those that changes have made so, see cache_bury() */
+	struct region *dead;
+	/* atomic: for the statistics */
+	uint64_t timed_out;
 	/* atomic, futex: enum worker_rest */
 	uint32_t asleep;
 	/* atomic: the worker is to end */
@@ -193,11 +205,24 @@ static inline bool cache_is_live(const struct mmn_cache *cache)
 	return likely(cache->generation == mmn_process_generation());
 }
 
+/* Take note of what changes have made DYING; lock held. */
+void cache_bury(struct mmn_cache *cache);
+
+/* In the worker, which has them blocked. */
+static inline void cache_lock_quietly(struct mmn_cache *cache)
+	MMN_ACQUIRES(cache->lock)
+{
+	mmn_mutex_lock(&cache->lock);
+	/* relaxed: a change that is over is known to who cares */
+	if (mmn_load_relaxed(&cache->dead))
+		cache_bury(cache);
+}
+
 static inline void cache_lock(struct mmn_cache *cache,
 			      struct mmn_sigmask *saved) MMN_NO_LOCK_ANALYSIS
 {
-	mmn_signals_block(saved);
-	mmn_mutex_lock(&cache->lock);
+	mmn_signals_hold(saved);
+	cache_lock_quietly(cache);
 }
 
 static inline void
@@ -205,7 +230,7 @@ cache_unlock(struct mmn_cache *cache,
 	     const struct mmn_sigmask *saved) MMN_NO_LOCK_ANALYSIS
 {
 	mmn_mutex_unlock(&cache->lock);
-	mmn_signals_restore(saved);
+	mmn_signals_release(saved);
 }
 
 /* K1, and the ends of G1 and G2; lock held, selfcheck builds. */
@@ -240,10 +265,16 @@ bool region_watch(struct region *region, struct watch *watch,
 bool region_in_flight(const struct region *region);
 
 /*
- * LIVE or PENDING -> DYING; lock held.  Call cache_ring_soon() after unlocking,
- * or cache_ring() when somebody waits for it.
+ * LIVE -> DYING; false when a change has just done so.  Lock held.  Call
+ * cache_ring_soon() after unlocking, or cache_ring() when somebody waits for it.
  */
-void region_retire(struct region *region);
+bool region_retire(struct region *region);
+
+/*
+ * PENDING -> LIVE, and in the index; or PENDING -> DYING: false.  With a reference
+ * for this thread.  Lock held.
+ */
+bool region_publish(struct region *region, uint64_t seq);
 
 /* Have the worker look at it; any context but signal handlers. */
 void region_kick(struct region *region);
@@ -255,8 +286,5 @@ void cache_ring_soon(struct mmn_cache *cache);
 
 /* worker.c */
 void *cache_worker(void *cache);
-
-/* get.c: retire idle regions, least recently used ones first; lock held. */
-uint32_t cache_evict(struct mmn_cache *cache, uint32_t nr, uint64_t bytes);
 
 #endif

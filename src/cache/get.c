@@ -5,14 +5,14 @@
  *	CPU0: get                            CPU1: a change
  *
  *	room, PENDING; subscribe
- *	seq = read_begin(sub)
+ *	read_begin(sub)
  *	register_region()
- *	                                     callback, lock: set_seq
- *	lock; read_retry(sub, seq)           the change is made
- *	  true: DYING; again
+ *	                                     callback: GONE
+ *	lock; PENDING to LIVE?               the change is made
+ *	  GONE: DYING; again
  *	unlock
  *
- * The other way round the region is LIVE before the callback has the lock, and
+ * The other way round the region is LIVE before the callback has marked it, and
  * the callback takes it out.  A region in between is PENDING: others who want
  * part of its range wait, so nothing is registered twice.
  */
@@ -26,6 +26,11 @@
 
 /* internal: what was registered is of no use, start over */
 #define AGAIN 1
+/* internal: let others have the lock, then go on */
+#define GO_ON 2
+
+/* Regions that eviction looks at before others have the lock. */
+#define LOOKS_AT_ONCE 512
 
 /* struct request - one get that did not find its region */
 struct request {
@@ -41,6 +46,14 @@ struct request {
 	bool merged;
 	/* The pressure op was asked. */
 	bool pressed;
+	/* Regions that were looked at, since one was found to evict. */
+	uint64_t looks;
+	/* While it waits for a registration, on cache->waiting; lock. */
+	struct list_head link;
+	const struct region *awaited;
+	const void *thread;
+	/* cache->progress then: who waits with an older one will look again */
+	uint32_t seen;
 };
 
 /* ------------------------------------------------------------------ */
@@ -172,19 +185,24 @@ static uint64_t bytes_pinned(const struct mmn_cache *cache)
 	       cache->pending_bytes;
 }
 
-uint32_t cache_evict(struct mmn_cache *cache, uint32_t nr, uint64_t bytes)
+/*
+ * Lock held.  The longest that it looks is LOOKS_AT_ONCE; *@looks goes up by how
+ * many those were.
+ */
+static uint32_t evict(struct mmn_cache *cache, uint32_t nr, uint64_t bytes,
+		      uint64_t *looks)
 {
-	/* Twice around: the first time takes the marks off. */
-	uint64_t looks = 2 * (uint64_t)cache->stats.regions;
 	uint64_t evicted_bytes = 0;
-	uint32_t evicted = 0;
 	struct region *region;
+	uint32_t evicted = 0, i;
 	uint8_t *used;
 
-	for (; looks && (evicted < nr || evicted_bytes < bytes); looks--) {
-		region = list_first_entry(&cache->lru, struct region, link);
-		if (!region)
+	for (i = 0; i < LOOKS_AT_ONCE; i++) {
+		if ((evicted >= nr && evicted_bytes >= bytes) ||
+		    list_is_empty(&cache->lru))
 			break;
+		++*looks;
+		region = list_first_entry(&cache->lru, struct region, link);
 		list_del(&region->link);
 		list_add_tail(&region->link, &cache->lru);
 		used = &cache->used[region_index(region)];
@@ -193,12 +211,11 @@ uint32_t cache_evict(struct mmn_cache *cache, uint32_t nr, uint64_t bytes)
 			mmn_store_relaxed(used, 0);
 			continue;
 		}
-		if (hold_sum(region))
+		if (hold_sum(region) || !region_retire(region))
 			continue;
 		evicted_bytes += region_bytes(region);
 		evicted++;
 		cache->stats.evicted++;
-		region_retire(region);
 	}
 	return evicted;
 }
@@ -232,16 +249,36 @@ static bool is_registering(struct mmn_cache *cache)
 }
 
 /*
- * Lock held.  0, -EAGAIN: wait for progress, -ENOSPC: nothing will come, or only
- * by the doing of this thread.
+ * Retire idle regions, the least recently used ones first; lock held.  The first
+ * time around takes the marks off.  0, GO_ON, -ENOSPC: there are none.
  */
-static int make_room(struct mmn_cache *cache, uint64_t bytes)
+static int evict_some(struct request *req, uint64_t bytes)
 {
+	struct mmn_cache *cache = req->cache;
+
+	if (evict(cache, batch(cache), bytes, &req->looks)) {
+		req->looks = 0;
+		return 0;
+	}
+	if (req->looks < 2 * (uint64_t)cache->stats.regions)
+		return GO_ON;
+	req->looks = 0;
+	return -ENOSPC;
+}
+
+/*
+ * Lock held.  0, GO_ON, -EAGAIN: wait for progress, -ENOSPC: nothing will come, or
+ * only by the doing of this thread.
+ */
+static int make_room(struct request *req, uint64_t bytes)
+{
+	struct mmn_cache *cache = req->cache;
 	const struct mmn_cache_config *config = &cache->config;
 	uint64_t pinned = bytes_pinned(cache);
 	uint32_t taken = cache->stats.regions + cache->stats.quarantined +
 			 cache->nr_pending;
 	uint64_t over = 0;
+	int err;
 
 	if (bytes > config->max_bytes)
 		return -ENOSPC;
@@ -254,8 +291,9 @@ static int make_room(struct mmn_cache *cache, uint64_t bytes)
 	/* What is on its way out will do, perhaps. */
 	if (cache->nr_retired != cache->nr_examined)
 		return -EAGAIN;
-	if (cache_evict(cache, batch(cache), over))
-		return -EAGAIN;
+	err = evict_some(req, over);
+	if (err != -ENOSPC)
+		return err ? err : -EAGAIN;
 	if (cache->stats.quarantined ||
 	    (cache->nr_pending && !is_registering(cache)))
 		return -EAGAIN;
@@ -277,6 +315,13 @@ static struct region *live_of(struct itree_node *node)
 	return node ? container_of(node, struct region, node) : NULL;
 }
 
+/* Lock held; a change may make it DYING all the same. */
+static bool is_live(const struct region *region)
+{
+	/* relaxed: who is late finds it as one that is got before the change */
+	return mmn_load_relaxed(&region->state) == REGION_LIVE;
+}
+
 /* The range to register, and with what access.  Lock held. */
 static void choose_range(struct request *req, struct mmn_cache_region *want)
 {
@@ -288,6 +333,8 @@ static void choose_range(struct request *req, struct mmn_cache_region *want)
 
 	itree_for_each_overlap (node, &cache->live, req->start, req->last) {
 		region = live_of(node);
+		if (!is_live(region))
+			continue;
 		if (region->public.start < start)
 			start = region->public.start;
 		if (region->public.last > last)
@@ -305,17 +352,30 @@ static void choose_range(struct request *req, struct mmn_cache_region *want)
 	want->access = req->merged ? access : req->access;
 }
 
+static bool contains(const struct region *region, const struct request *req)
+{
+	return region->public.start <= req->start &&
+	       region->public.last >= req->last &&
+	       !(req->access & ~region->public.access);
+}
+
 static struct region *find_locked(struct request *req)
 {
-	struct region *region = live_of(
-		itree_first_overlap(&req->cache->live, req->start, req->last));
+	struct itree_node *node;
+	struct region *region;
 
-	if (!region || region->public.start > req->start ||
-	    region->public.last < req->last ||
-	    (req->access & ~region->public.access))
-		return NULL;
-	hold_get(hold_mine, region);
-	return region;
+	itree_for_each_overlap (node, &req->cache->live, req->start,
+				req->last) {
+		region = live_of(node);
+		if (!is_live(region))
+			continue;
+		if (!contains(region, req))
+			return NULL;
+		/* The worker sums up after the lock. */
+		hold_get(hold_mine, region);
+		return region;
+	}
+	return NULL;
 }
 
 /* Is somebody registering part of it?  Lock held. */
@@ -344,6 +404,7 @@ static struct region *start_pending(struct mmn_cache *cache,
 	region->public = *want;
 	region->getter = mmn_context_self();
 	region->purged = false;
+	region->subscribed = false;
 	/* relaxed: under the lock; others look for LIVE or DYING */
 	mmn_store_relaxed(&region->state, REGION_PENDING);
 	list_add(&region->link, &cache->pending);
@@ -352,66 +413,92 @@ static struct region *start_pending(struct mmn_cache *cache,
 	return region;
 }
 
+static const struct region *awaited_by(struct mmn_cache *cache,
+				       const void *thread)
+{
+	const struct request *waiter;
+	struct list_head *link;
+
+	/* By links: the head is no request, not even by its alignment. */
+	for (link = cache->waiting.next; link != &cache->waiting;
+	     link = link->next) {
+		waiter = list_entry(link, struct request, link);
+		if (waiter->thread == thread && waiter->seen == cache->progress)
+			return waiter->awaited;
+	}
+	return NULL;
+}
+
 /*
- * One step under the lock: *@ret_region is the region, with a reference, or a
- * PENDING one.  -EAGAIN: wait.
+ * Does whoever registers @region wait for this thread?  Each who waits is on the
+ * list with what it waits for.  Entries from before the last progress do not count:
+ * their owners are about to look again, and the last one of a circle to do so
+ * finds the others as they stay.  Lock held.
  */
-static int step(struct request *req, struct region **ret_region)
+static bool waits_for_us(struct mmn_cache *cache, const struct region *region)
+{
+	uint32_t hops = cache->nr_pending;
+
+	for (; region && hops; hops--) {
+		if (region->getter == mmn_context_self())
+			return true;
+		region = awaited_by(cache, region->getter);
+	}
+	return false;
+}
+
+/*
+ * One step under the lock: *@ret_region is the region, with a reference and
+ * *@ret_live, or a PENDING one.  -EAGAIN: wait; GO_ON.
+ */
+static int step(struct request *req, struct region **ret_region, bool *ret_live)
 {
 	struct mmn_cache_region want = { .reserved = 0 };
+	struct mmn_cache *cache = req->cache;
 	struct region *pending;
 	int err;
 
+	req->awaited = NULL;
 	*ret_region = find_locked(req);
-	if (*ret_region)
+	*ret_live = *ret_region;
+	if (*ret_live)
 		return 0;
 	/* relaxed: under the lock */
-	if (mmn_load_relaxed(&req->cache->stop))
+	if (mmn_load_relaxed(&cache->stop))
 		return -ESTALE;
 	choose_range(req, &want);
-	pending = find_pending(req->cache, want.start, want.last);
-	if (pending)
-		return pending->getter == mmn_context_self() ||
-				       is_worker(req->cache)
-			       ? -EDEADLK
-			       : -EAGAIN;
-	err = make_room(req->cache, (want.last - want.start) + 1);
+	pending = find_pending(cache, want.start, want.last);
+	if (pending) {
+		if (is_worker(cache) || waits_for_us(cache, pending))
+			return -EDEADLK;
+		req->awaited = pending;
+		return -EAGAIN;
+	}
+	err = make_room(req, (want.last - want.start) + 1);
 	if (err == -ENOSPC && req->merged) {
 		req->may_merge = false;
-		return step(req, ret_region);
+		return step(req, ret_region, ret_live);
 	}
 	if (!err)
-		*ret_region = start_pending(req->cache, &want);
+		*ret_region = start_pending(cache, &want);
 	return err;
 }
 
-/* Until there is a region or a PENDING one. */
-static int begin(struct request *req, struct region **ret_region,
-		 bool *ret_live)
+/* Until something has moved; lock held, dropped meanwhile. */
+static int await(struct request *req, struct mmn_sigmask *saved)
 {
 	struct mmn_cache *cache = req->cache;
-	struct mmn_sigmask saved;
-	bool retired;
+	bool listed = req->awaited;
 	int err;
 
-	cache_lock(cache, &saved);
-	for (;;) {
-		err = step(req, ret_region);
-		if (err != -EAGAIN)
-			break;
-		err = cache_sleep(cache, &saved, req->deadline_ns);
-		if (err)
-			break;
+	if (listed) {
+		req->thread = mmn_context_self();
+		req->seen = cache->progress;
+		list_add(&req->link, &cache->waiting);
 	}
-	if (!err)
-		/* relaxed: under the lock */
-		*ret_live =
-			mmn_load_relaxed(&(*ret_region)->state) == REGION_LIVE;
-	cache_check(cache);
-	retired = cache->nr_retired != cache->nr_examined;
-	cache_unlock(cache, &saved);
-	if (retired)
-		cache_ring_soon(cache);
+	err = cache_sleep(cache, saved, req->deadline_ns);
+	if (listed)
+		list_del(&req->link);
 	return err;
 }
 
@@ -421,6 +508,8 @@ static void give_up(struct region *region, bool failed)
 	struct mmn_cache *cache = region->cache;
 	struct mmn_sigmask saved;
 
+	if (region->subscribed)
+		mmn_range_subscription_remove(&region->sub);
 	dma_resv_fini(&region->resv);
 	cache_lock(cache, &saved);
 	list_del(&region->link);
@@ -433,39 +522,58 @@ static void give_up(struct region *region, bool failed)
 	cache_unlock(cache, &saved);
 }
 
-/* PENDING -> LIVE; those it overlaps make place.  Lock held. */
-static void publish(struct region *region)
+static int subscribe(struct region *region)
 {
 	struct mmn_cache *cache = region->cache;
-	uint32_t number = region_index(region);
-	struct region *old;
+	int err;
 
+	err = region_init(region);
+	if (!err)
+		err = mmn_range_subscription_insert(&region->sub, cache->state,
+						    region->public.start,
+						    region->public.last);
+	region->subscribed = !err;
+	return err;
+}
+
+/*
+ * Until there is a region, or a PENDING one.  That is subscribed in the same
+ * section without signals: each costs two system calls.
+ */
+static int begin(struct request *req, struct region **ret_region,
+		 bool *ret_live) MMN_NO_LOCK_ANALYSIS
+{
+	struct mmn_cache *cache = req->cache;
+	struct mmn_sigmask saved;
+	bool retired;
+	int err;
+
+	cache_lock(cache, &saved);
 	for (;;) {
-		old = live_of(itree_first_overlap(&cache->live,
-						  region->public.start,
-						  region->public.last));
-		if (!old)
+		err = step(req, ret_region, ret_live);
+		if (err == GO_ON) {
+			cache_unlock(cache, &saved);
+			cache_lock(cache, &saved);
+			continue;
+		}
+		if (err != -EAGAIN)
 			break;
-		cache->stats.replaced++;
-		region_retire(old);
+		err = await(req, &saved);
+		if (err)
+			break;
 	}
-	list_del(&region->link);
-	cache->pending_bytes -= region_bytes(region);
-	cache->nr_pending--;
-	list_add_tail(&region->link, &cache->lru);
-	cache->stats.cached_bytes += region_bytes(region);
-	cache->stats.regions++;
-	region->node.start = region->public.start;
-	region->node.last = region->public.last;
-	region->node.birth = ++cache->births;
-	itree_insert(&cache->live, &region->node);
-	/* relaxed: a hint */
-	mmn_store_relaxed(&cache->used[number], 0);
-	/* relaxed: those without the lock come by the index or look for DYING */
-	mmn_store_relaxed(&region->state, REGION_LIVE);
-	hold_get(hold_mine, region);
-	index_insert(&cache->index, region->public.start, region->public.last,
-		     region->public.access, number);
+	cache_check(cache);
+	retired = cache->nr_retired != cache->nr_examined;
+	mmn_mutex_unlock(&cache->lock);
+	if (!err && !*ret_live) {
+		err = subscribe(*ret_region);
+		if (err)
+			give_up(*ret_region, false);
+	}
+	mmn_signals_release(&saved);
+	if (retired)
+		cache_ring_soon(cache);
+	return err;
 }
 
 /* What was registered: is it still right? */
@@ -478,12 +586,9 @@ static int end(struct region *region, uint64_t seq)
 
 	cache_lock(cache, &saved);
 	cache->stats.registered++;
-	if (mmn_range_read_retry(&region->sub, seq) || region->purged) {
+	if (!region_publish(region, seq)) {
 		cache->stats.collisions++;
-		region_retire(region);
 		err = AGAIN;
-	} else {
-		publish(region);
 	}
 	cache_progress(cache);
 	cache_check(cache);
@@ -494,6 +599,31 @@ static int end(struct region *region, uint64_t seq)
 	return err;
 }
 
+/*
+ * The changes that are open are waited for; whatever comes from here on is a
+ * collision, even if it is over before the registration begins.
+ */
+static int begin_reading(struct request *req, struct region *region,
+			 uint64_t *ret_seq)
+{
+	uint32_t marked;
+	int err;
+
+	do {
+		marked = REGION_PENDING | REGION_GONE;
+		/*
+		 * pair(cache_mark): acquire, with the release in kill().  Without
+		 * it a change whose mark is taken off here is not found open, and
+		 * the registration begins in its middle.
+		 */
+		mmn_cmpxchg_acquire(&region->state, &marked, REGION_PENDING);
+		err = mmn_range_read_begin_timed(&region->sub, req->deadline_ns,
+						 ret_seq);
+		/* relaxed: to save a registration that is in vain */
+	} while (!err && mmn_load_relaxed(&region->state) != REGION_PENDING);
+	return err;
+}
+
 /* A PENDING region: register it.  AGAIN: it is gone, start over. */
 static int attempt(struct request *req, struct region *region)
 {
@@ -501,16 +631,7 @@ static int attempt(struct request *req, struct region *region)
 	uint64_t seq = 0;
 	int err;
 
-	err = region_init(region);
-	if (!err)
-		err = mmn_range_subscription_insert(&region->sub, cache->state,
-						    region->public.start,
-						    region->public.last);
-	if (err) {
-		give_up(region, false);
-		return err;
-	}
-	err = mmn_range_read_begin_timed(&region->sub, req->deadline_ns, &seq);
+	err = begin_reading(req, region, &seq);
 	if (!err) {
 		err = cache->config.ops->register_region(cache->config.arg,
 							 &region->public);
@@ -520,7 +641,6 @@ static int attempt(struct request *req, struct region *region)
 		if (err > 0)
 			err = -EINVAL;
 	}
-	mmn_range_subscription_remove(&region->sub);
 	give_up(region, seq != 0);
 	return err;
 }
@@ -534,8 +654,10 @@ static bool evict_and_wait(struct request *req)
 	bool some;
 
 	cache_lock(cache, &saved);
-	if (!is_worker(cache))
-		cache_evict(cache, batch(cache), 0);
+	while (!is_worker(cache) && evict_some(req, 0) == GO_ON) {
+		cache_unlock(cache, &saved);
+		cache_lock(cache, &saved);
+	}
 	target = cache->nr_retired;
 	some = !is_worker(cache) && target != cache->nr_examined;
 	while (some && (int32_t)(cache->nr_examined - target) < 0)

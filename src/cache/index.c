@@ -88,8 +88,14 @@ static void bucket_pass(struct bucket *bucket, uint32_t by)
 	mmn_store_relaxed(&bucket->passed, bucket->passed + by);
 }
 
-static void enter(struct index *index, uint32_t at, uint64_t where,
-		  uint64_t what)
+/* Somebody may be hiding what @what stands for: the number stays. */
+static bool entry_is(uint64_t what, uint32_t number)
+{
+	return what && entry_number(what) == number;
+}
+
+static struct entry *enter(struct index *index, uint32_t at, uint64_t where,
+			   uint64_t what)
 {
 	struct bucket *bucket;
 	uint32_t i;
@@ -97,9 +103,10 @@ static void enter(struct index *index, uint32_t at, uint64_t where,
 	for (;; at = (at + 1) & index->mask) {
 		bucket = &index->buckets[at];
 		for (i = 0; i < ENTRIES; i++)
-			if (!bucket->entries[i].what) {
+			/* relaxed: what is free stays so under the lock */
+			if (!mmn_load_relaxed(&bucket->entries[i].what)) {
 				bucket_write(bucket, i, where, what);
-				return;
+				return &bucket->entries[i];
 			}
 		bucket_pass(bucket, 1);
 	}
@@ -113,8 +120,9 @@ static void leave(struct index *index, uint32_t at, uint32_t number)
 	for (;; at = (at + 1) & index->mask) {
 		bucket = &index->buckets[at];
 		for (i = 0; i < ENTRIES; i++)
-			if (bucket->entries[i].what &&
-			    bucket->entries[i].what >> 32 == number) {
+			/* relaxed: numbers change under the lock */
+			if (entry_is(mmn_load_relaxed(&bucket->entries[i].what),
+				     number)) {
 				bucket_write(bucket, i, 0, 0);
 				return;
 			}
@@ -123,23 +131,87 @@ static void leave(struct index *index, uint32_t at, uint32_t number)
 	}
 }
 
+/*
+ * An exchange and no store: when another has hidden it, and the lock was taken
+ * since, the place may be another region's.
+ */
+static bool entry_hide(struct entry *entry, uint32_t number)
+{
+	/* relaxed: whoever may call this has seen it inserted, or removed */
+	uint64_t what = mmn_load_relaxed(&entry->what);
+
+	if (!entry_is(what, number))
+		return false;
+	/*
+	 * relaxed: those who look later, because they know that it is hidden,
+	 * read this one or the next
+	 */
+	mmn_cmpxchg_relaxed(&entry->what, &what, what & ~(uint64_t)UINT32_MAX);
+	return true;
+}
+
+static void hide(const struct index *index, uint32_t at, uint32_t number)
+{
+	struct bucket *bucket;
+	uint32_t looks, i;
+
+	/* Removed meanwhile, by those who have hidden it before: not to be found. */
+	for (looks = 0; looks <= index->mask; looks++) {
+		bucket = &index->buckets[at];
+		for (i = 0; i < ENTRIES; i++)
+			if (entry_hide(&bucket->entries[i], number))
+				return;
+		/* relaxed: it counts this entry until that is removed */
+		if (!mmn_load_relaxed(&bucket->passed))
+			return;
+		at = (at + 1) & index->mask;
+	}
+}
+
 void index_insert(struct index *index, uintptr_t start, uintptr_t last,
-		  uint32_t access, uint32_t number)
+		  uint32_t number, struct index_places *ret_places)
 {
 	uint32_t level = level_of(index, start, last);
 	uint32_t shift = index->page_shift + LEVEL_BITS * level;
-	uint64_t where = (uint64_t)start | access;
-	uint64_t what = (uint64_t)number << 32;
+	uint64_t what = ((uint64_t)number + 1) << 32;
 	uintptr_t granule;
 
+	ret_places->nr = 0;
 	what |= ((last - start) >> index->page_shift) + 1;
 	for (granule = start >> shift; granule <= last >> shift; granule++)
-		enter(index, index_hash(index, granule << shift, level), where,
-		      what);
+		ret_places->entries[ret_places->nr++] =
+			enter(index, index_hash(index, granule << shift, level),
+			      start, what);
 	/* relaxed: who misses the bit misses the region */
 	if (!index->nr_at[level]++)
 		mmn_store_relaxed(&index->levels,
 				  index->levels | UINT32_C(1) << level);
+}
+
+void index_show(const struct index_places *places, uintptr_t start,
+		uint32_t access)
+{
+	uint32_t i;
+
+	for (i = 0; i < places->nr; i++)
+		/*
+		 * pair(cache_entry): release, with the acquires in
+		 * bucket_find().  Without it who reads the new start may read
+		 * the number and the length of the last region here.
+		 */
+		mmn_store_release(&places->entries[i]->where,
+				  (uint64_t)start | access);
+}
+
+void index_hide(const struct index *index, uintptr_t start, uintptr_t last,
+		uint32_t number)
+{
+	uint32_t level = level_of(index, start, last);
+	uint32_t shift = index->page_shift + LEVEL_BITS * level;
+	uintptr_t granule;
+
+	for (granule = start >> shift; granule <= last >> shift; granule++)
+		hide(index, index_hash(index, granule << shift, level), number);
 }
 
 void index_remove(struct index *index, uintptr_t start, uintptr_t last,

@@ -3,7 +3,7 @@
 #define MMN_CACHE_INDEX_H
 /*
  * Which region contains [addr, last]?  Asked by everybody without a lock,
- * changed under the cache's lock.
+ * changed under the cache's lock; only hiding needs none.
  *
  * A hash table of granules.  A region of up to 4 pages is entered under each of
  * its pages, one of up to 16 under each piece of 4 pages that it touches, and so
@@ -11,7 +11,17 @@
  * An entry holds all that decides, so that a hit reads one line:
  *
  *	where	start of the region, access in the lowest bits
- *	what	number of the region, pages; 0 for no entry, which contains nothing
+ *	what	number of the region and one, pages; 0 for no entry
+ *
+ * What allows nothing, or has no pages, is found by nobody.  The life of an entry:
+ *
+ *	index_insert()	allows nothing	lock held
+ *	index_show()	allows @access	lock held
+ *	index_hide()	has no pages	anybody, also twice, also a signal handler
+ *	index_remove()	is free		lock held
+ *
+ * Hiding is one exchange of one word that only this region has there, so it meets
+ * with nobody; shown after that it still has no pages.
  *
  * A bucket is one line, versioned: odd while it is being written.  Full ones
  * overflow into the next; passed counts entries that went on from here.  The
@@ -94,6 +104,11 @@ static inline bool entry_contains(const struct index *index, uint64_t where,
 	       addr - start < bytes;
 }
 
+static inline uint32_t entry_number(uint64_t what)
+{
+	return (uint32_t)(what >> 32) - 1;
+}
+
 /* The number of a region, INDEX_NONE, or INDEX_BUSY: it was being written. */
 static inline uint32_t bucket_find(const struct index *index,
 				   const struct bucket *bucket, uintptr_t addr,
@@ -122,7 +137,7 @@ static inline uint32_t bucket_find(const struct index *index,
 		 */
 		what = mmn_load_acquire(&bucket->entries[i].what);
 		if (entry_contains(index, where, what, addr, last, access)) {
-			found = (uint32_t)(what >> 32);
+			found = entry_number(what);
 			break;
 		}
 	}
@@ -164,9 +179,30 @@ static inline uint32_t index_find_fast(const struct index *index,
 void index_init(struct index *index, struct bucket *buckets, uint32_t nr,
 		uint32_t page_shift);
 
-/* Lock held; the range is not in it.  Start, last are page aligned. */
+/* Where the entries of a region are. */
+struct index_places {
+	struct entry *entries[5];
+	uint32_t nr;
+};
+
+/*
+ * Lock held; the range is not in it.  Start, last are page aligned.  Nobody finds
+ * it before it is shown.
+ */
 void index_insert(struct index *index, uintptr_t start, uintptr_t last,
-		  uint32_t access, uint32_t number);
+		  uint32_t number, struct index_places *ret_places);
+
+/* The lock is held since then; @start as it was inserted. */
+void index_show(const struct index_places *places, uintptr_t start,
+		uint32_t access);
+
+/*
+ * Nobody who looks for it later finds it.  As it was inserted, not removed, and
+ * it is not removed meanwhile, unless by a caller that has hidden it before.
+ * Context: any; no lock is needed.
+ */
+void index_hide(const struct index *index, uintptr_t start, uintptr_t last,
+		uint32_t number);
 
 /* Lock held; as it was inserted. */
 void index_remove(struct index *index, uintptr_t start, uintptr_t last,

@@ -9,6 +9,7 @@
 
 #include "base/arena.h"
 #include "base/bug.h"
+#include "base/inject.h"
 #include "base/time.h"
 #include "base/wait.h"
 #include "cache/cache.h"
@@ -37,6 +38,23 @@ static void push(struct region *region)
 		 * Without it the worker follows a link that is not there yet.
 		 */
 	} while (!mmn_cmpxchg_release(&cache->kicked, &top, region));
+}
+
+/* Who has made it DYING, and nobody else. */
+static void push_dead(struct region *region)
+{
+	struct mmn_cache *cache = region->cache;
+	struct region *top;
+
+	top = mmn_load_relaxed(&cache->dead); /* relaxed: a guess */
+	do {
+		region->next_dead = top;
+		/*
+		 * pair(cache_dead): release, with the acquire in cache_bury().
+		 * Without it who takes the lock follows a link that is not there
+		 * yet.
+		 */
+	} while (!mmn_cmpxchg_release(&cache->dead, &top, region));
 }
 
 void cache_ring(struct mmn_cache *cache)
@@ -100,23 +118,14 @@ void region_free(struct region *region)
 	list_add(&region->link, &region->cache->free);
 }
 
-void region_retire(struct region *region)
+/* DYING, and nobody finds it: take note of that.  Lock held. */
+static void bury(struct region *region)
 {
 	struct mmn_cache *cache = region->cache;
 	uint64_t bytes = region_bytes(region);
-	/* relaxed: under the lock */
-	uint32_t state = mmn_load_relaxed(&region->state);
 
-	if (state == REGION_LIVE) {
-		index_remove(&cache->index, region->public.start,
-			     region->public.last, region_index(region));
-		itree_remove(&cache->live, &region->node);
-		cache->stats.cached_bytes -= bytes;
-		cache->stats.regions--;
-	} else {
-		cache->pending_bytes -= bytes;
-		cache->nr_pending--;
-	}
+	index_remove(&cache->index, region->public.start, region->public.last,
+		     region_index(region));
 	list_del(&region->link);
 	cache->stats.quarantined_bytes += bytes;
 	cache->stats.quarantined++;
@@ -125,12 +134,146 @@ void region_retire(struct region *region)
 	mmn_store_relaxed(&cache->nr_retired, cache->nr_retired + 1);
 	/* relaxed: the grace period orders it for those who put */
 	mmn_store_relaxed(&cache->nr_dying, cache->stats.quarantined);
+}
+
+static void bury_live(struct region *region)
+{
+	struct mmn_cache *cache = region->cache;
+
+	itree_remove(&cache->live, &region->node);
+	cache->stats.cached_bytes -= region_bytes(region);
+	cache->stats.regions--;
+	bury(region);
+}
+
+void cache_bury(struct mmn_cache *cache)
+{
+	struct region *region, *next;
+
 	/*
+	 * pair(cache_dead): acquire, with the release in push_dead().  Without
+	 * it a link is followed that is not there yet.
+	 */
+	region = mmn_xchg_acquire(&cache->dead, NULL);
+	for (; region; region = next) {
+		next = region->next_dead;
+		cache->stats.invalidated++;
+		bury_live(region);
+	}
+}
+
+static void hide(const struct region *region)
+{
+	index_hide(&region->cache->index, region->public.start,
+		   region->public.last, region_index(region));
+}
+
+/*
+ * True when it was LIVE.  In either case nobody who looks for it later finds it,
+ * and none that is PENDING becomes LIVE.
+ */
+static bool kill(struct region *region)
+{
+	uint32_t was;
+
+	/*
+	 * pair(cache_gone): acquire, with the release in region_publish().
+	 * Without it this one finds nothing in the index to hide, and it is
+	 * shown there later.
+	 * pair(cache_mark): release, with the acquire in begin_reading().
+	 * Without it a change whose mark is taken off there is not found open,
+	 * and the registration begins in its middle.
 	 * pair(cache_fence): release and acquire, with the read-modify-write in
 	 * mmn_cache_add_fence().  Without it a change looks for fences before
 	 * one is added, and who adds it finds the region LIVE.
 	 */
-	mmn_xchg_acq_rel(&region->state, REGION_DYING);
+	was = mmn_fetch_or_acq_rel(&region->state, REGION_GONE);
+	/* Who was first may be interrupted, also by us. */
+	if (was == REGION_LIVE || was == REGION_DYING)
+		hide(region);
+	return was == REGION_LIVE;
+}
+
+bool region_retire(struct region *region)
+{
+	if (!kill(region))
+		return false;
+	bury_live(region);
+	return true;
+}
+
+static void make_live(struct region *region)
+{
+	struct mmn_cache *cache = region->cache;
+
+	list_del(&region->link);
+	list_add_tail(&region->link, &cache->lru);
+	cache->stats.cached_bytes += region_bytes(region);
+	cache->stats.regions++;
+	region->node.start = region->public.start;
+	region->node.last = region->public.last;
+	region->node.birth = ++cache->births;
+	itree_insert(&cache->live, &region->node);
+	/* relaxed: a hint */
+	mmn_store_relaxed(&cache->used[region_index(region)], 0);
+	/* The worker sums up after the lock. */
+	hold_get(hold_mine, region);
+}
+
+/* Those that it overlaps make place; lock held. */
+static void replace(const struct region *region)
+{
+	struct mmn_cache *cache = region->cache;
+	struct itree_node *node;
+
+	/* By the key of one that has left the tree the next is found. */
+	itree_for_each_overlap (node, &cache->live, region->public.start,
+				region->public.last)
+		cache->stats.replaced +=
+			region_retire(container_of(node, struct region, node));
+}
+
+/*
+ *	CPU0: region_publish()             CPU1: kill()
+ *
+ *	[W] index, not shown               [RMW] state | GONE
+ *	[RMW] state: PENDING to LIVE       it was LIVE: hide it in the index
+ *	it was GONE: DYING
+ *	else show it in the index
+ *
+ * Of two that change one word one comes first: either it is seen here that the
+ * region is gone, or all of its entries are there to be hidden, and showing what
+ * is hidden shows nothing.
+ */
+bool region_publish(struct region *region, uint64_t seq)
+{
+	struct mmn_cache *cache = region->cache;
+	uint32_t pending = REGION_PENDING;
+	struct index_places places;
+
+	index_insert(&cache->index, region->public.start, region->public.last,
+		     region_index(region), &places);
+	cache->pending_bytes -= region_bytes(region);
+	cache->nr_pending--;
+	/* As a driver that does not look; relaxed: the next one orders it. */
+	if (MMN_INJECT(MMN_INJECT_RETRY_SKIP))
+		mmn_fetch_and_relaxed(&region->state, ~(uint32_t)REGION_GONE);
+	/*
+	 * pair(cache_gone): release, with the acquire in kill().  Without it as
+	 * there.
+	 */
+	if (!region->purged && !mmn_range_read_retry(&region->sub, seq) &&
+	    mmn_cmpxchg_release(&region->state, &pending, REGION_LIVE)) {
+		replace(region);
+		index_show(&places, region->public.start,
+			   region->public.access);
+		make_live(region);
+		return true;
+	}
+	/* relaxed: nobody has it, and nobody finds it */
+	mmn_xchg_relaxed(&region->state, REGION_DYING);
+	bury(region);
+	return false;
 }
 
 /* ------------------------------------------------------------------ */
@@ -234,7 +377,7 @@ int mmn_cache_add_fence(struct mmn_cache *cache,
 		mmn_callback_free(watch);
 	/*
 	 * pair(cache_fence): release and acquire, with the exchange in
-	 * region_retire().  Without it a change overlooks the fence, and this
+	 * kill().  Without it a change overlooks the fence, and this
 	 * overlooks that the region is dying.
 	 */
 	if (mmn_fetch_or_acq_rel(&region->state, 0) != REGION_LIVE)
@@ -261,13 +404,6 @@ struct flight_wait {
 	uint64_t deadline_ns;
 };
 
-static void count_timeout(struct mmn_cache *cache)
-{
-	mmn_mutex_lock(&cache->lock);
-	cache->stats.timed_out++;
-	mmn_mutex_unlock(&cache->lock);
-}
-
 static void wait_for_flight(struct region *region, uint64_t deadline_ns)
 {
 	struct timespec until = mmn_timespec(deadline_ns);
@@ -293,7 +429,8 @@ static void wait_for_flight(struct region *region, uint64_t deadline_ns)
 		err = mmn_wait_on(&region->in_flight, seen | FLIGHT_WAITER,
 				  deadline_ns == UINT64_MAX ? NULL : &until);
 	}
-	count_timeout(region->cache);
+	/* relaxed: a statistic */
+	mmn_fetch_add_relaxed(&region->cache->timed_out, 1);
 }
 
 static void invalidate_finish(struct mmn_range_finish *finish)
@@ -341,6 +478,10 @@ static bool concerns(const struct region *region,
 	}
 }
 
+/*
+ * No lock: it may interrupt whoever has the cache's, and itself.  The number of
+ * the change is not needed, because the state says that one has been here.
+ */
 static bool invalidate_start(struct mmn_range_subscription *sub,
 			     const struct mmn_invalidate_desc *desc,
 			     uint64_t cur_seq,
@@ -349,28 +490,22 @@ static bool invalidate_start(struct mmn_range_subscription *sub,
 	struct region *region = container_of(sub, struct region, sub);
 	struct mmn_cache *cache = region->cache;
 	const struct mmn_cache_config *config = &cache->config;
-	/* Of the region that this is: later it may be another. */
-	uintptr_t start, last;
-	bool live;
 
+	(void)cur_seq;
 	if (!concerns(region, desc))
 		return true;
-	mmn_mutex_lock(&cache->lock);
-	mmn_range_set_seq(sub, cur_seq);
-	/* relaxed: under the lock */
-	live = mmn_load_relaxed(&region->state) == REGION_LIVE;
-	start = region->public.start;
-	last = region->public.last;
-	if (live) {
-		cache->stats.invalidated++;
-		region_retire(region);
-	}
-	cache_check(cache);
-	mmn_mutex_unlock(&cache->lock);
-	if (live)
+	/* As a driver that does not tell; relaxed: about what is broken. */
+	if (MMN_INJECT(MMN_INJECT_SEQ_SKIP) &&
+	    mmn_load_relaxed(&region->state) == REGION_PENDING)
+		return true;
+	if (kill(region)) {
+		push_dead(region);
 		cache_ring_soon(cache);
-	if (live && config->ops->invalidated)
-		config->ops->invalidated(config->arg, start, last);
+		if (config->ops->invalidated)
+			config->ops->invalidated(config->arg,
+						 region->public.start,
+						 region->public.last);
+	}
 	if (!config->wait_ns || !region_in_flight(region))
 		return true;
 	if (!mmn_invalidate_is_blockable(desc))
@@ -384,18 +519,16 @@ static const struct mmn_range_ops region_ops = {
 	.invalidate_finish = invalidate_finish,
 };
 
-static bool lock_is_held(void *lock)
-{
-	return mmn_mutex_is_held((struct mmn_mutex *)lock);
-}
-
 int region_init(struct region *region)
 {
+	const struct mmn_cache_ops *ops = region->cache->config.ops;
 	struct mmn_range_config config = {
 		.size = sizeof(config),
+		/* What the user does in it is his. */
+		.flags = ops->invalidated ? 0 : MMN_RANGE_INTERRUPTIBLE,
 		.ops = &region_ops,
-		.lock = mmn_driver_predicate(lock_is_held,
-					     &region->cache->lock),
+		/* The state takes its place. */
+		.lock = mmn_driver_no_lock(),
 	};
 
 	dma_resv_init(&region->resv);

@@ -53,6 +53,7 @@ static void sleep_until_rung(struct mmn_cache *cache)
 	mmn_xchg_acq_rel(&cache->asleep, WORKER_ASLEEP);
 	/* relaxed: the exchange orders them after whatever was rung for */
 	if (!mmn_load_relaxed(&cache->kicked) &&
+	    !mmn_load_relaxed(&cache->dead) &&
 	    !mmn_load_relaxed(&cache->stop) &&
 	    mmn_load_relaxed(&cache->nr_retired) == cache->nr_examined)
 		mmn_wait_on(&cache->asleep, WORKER_ASLEEP, NULL);
@@ -127,15 +128,21 @@ static void unsubscribe(struct round *round)
 {
 	struct mmn_range_edit edits[BATCH];
 	struct list_head *link;
+	struct region *region;
 	uint32_t nr = 0, i;
 
 	/* By links: the head is no region, not even by its alignment. */
 	for (link = round->leaving.next; link != &round->leaving;
-	     link = link->next)
+	     link = link->next) {
+		region = list_entry(link, struct region, link);
+		if (!region->subscribed)
+			continue;
+		region->subscribed = false;
 		edits[nr++] = (struct mmn_range_edit){
 			.op = MMN_RANGE_REMOVE,
-			.sub = &list_entry(link, struct region, link)->sub,
+			.sub = &region->sub,
 		};
+	}
 	if (!nr || !mmn_range_subscription_edit(round->cache->state, edits, nr))
 		return;
 	/* One of them is not there any more: as far as it goes. */
@@ -152,18 +159,27 @@ static void round_flush(struct round *round)
 	while (!list_is_empty(&round->leaving)) {
 		region = list_first_entry(&round->leaving, struct region, link);
 		list_del(&region->link);
-		if (!region->last_fence ||
-		    !region_watch(region, &region->watch, region->last_fence))
+		/* relaxed: this thread wrote it */
+		if (mmn_load_relaxed(&region->state) == REGION_DRAINING &&
+		    (!region->last_fence ||
+		     !region_watch(region, &region->watch, region->last_fence)))
 			finish(round, region);
 	}
 	round->nr_leaving = 0;
-	mmn_mutex_lock(&cache->lock);
+	cache_lock_quietly(cache);
 	while (!list_is_empty(&round->done)) {
 		region = list_first_entry(&round->done, struct region, link);
 		list_del(&region->link);
 		account(region);
 	}
 	mmn_mutex_unlock(&cache->lock);
+}
+
+static void leave(struct round *round, struct region *region)
+{
+	list_add_tail(&region->link, &round->leaving);
+	if (++round->nr_leaving == BATCH)
+		round_flush(round);
 }
 
 static void deregister(struct round *round, struct region *region)
@@ -174,9 +190,22 @@ static void deregister(struct round *round, struct region *region)
 		config->ops->deregister_region(config->arg, &region->public);
 	/* relaxed: only fence_done() and this thread look for it */
 	mmn_store_relaxed(&region->state, REGION_DRAINING);
-	list_add_tail(&region->link, &round->leaving);
-	if (++round->nr_leaving == BATCH)
-		round_flush(round);
+	leave(round, region);
+}
+
+/*
+ * One that is only held need not hear of changes: no transfer is under way, nor
+ * is one accepted any more.  As many as are held over one range, so many callbacks
+ * each change there would make.
+ */
+static void look_at_dying(struct round *round, struct region *region)
+{
+	if (region_in_flight(region) || watch_resv(region))
+		return;
+	if (!hold_sum(region))
+		deregister(round, region);
+	else if (region->subscribed)
+		leave(round, region);
 }
 
 /* As far as it goes: whoever holds it up kicks it again. Once in a round. */
@@ -185,9 +214,7 @@ static void look_at(struct round *round, struct region *region)
 	/* relaxed: only this thread changes DYING and DRAINING */
 	switch (mmn_load_relaxed(&region->state)) {
 	case REGION_DYING:
-		if (!hold_sum(region) && !region_in_flight(region) &&
-		    !watch_resv(region))
-			deregister(round, region);
+		look_at_dying(round, region);
 		break;
 	case REGION_DRAINING:
 		if (!region_in_flight(region))
@@ -208,7 +235,7 @@ static void look_at_retired(struct mmn_cache *cache)
 
 	list_init(&retired);
 	round_init(&round, cache);
-	mmn_mutex_lock(&cache->lock);
+	cache_lock_quietly(cache);
 	examined = cache->nr_retired;
 	list_splice_tail(&cache->retired, &retired);
 	mmn_mutex_unlock(&cache->lock);
@@ -222,7 +249,7 @@ static void look_at_retired(struct mmn_cache *cache)
 		look_at(&round, region);
 	}
 	round_flush(&round);
-	mmn_mutex_lock(&cache->lock);
+	cache_lock_quietly(cache);
 	cache->nr_examined = examined;
 	mmn_mutex_unlock(&cache->lock);
 }
@@ -255,7 +282,7 @@ static bool is_over(struct mmn_cache *cache)
 {
 	bool over;
 
-	mmn_mutex_lock(&cache->lock);
+	cache_lock_quietly(cache);
 	/* relaxed: set before the last ring */
 	over = mmn_load_relaxed(&cache->stop) && !cache->stats.quarantined &&
 	       !cache->stats.regions;
@@ -268,7 +295,7 @@ void *cache_worker(void *arg)
 	struct mmn_cache *cache = arg;
 
 	prctl(PR_SET_NAME, "mmn-cache");
-	mmn_mutex_lock(&cache->lock);
+	cache_lock_quietly(cache);
 	cache->worker_self = mmn_context_self();
 	mmn_mutex_unlock(&cache->lock);
 	while (!is_over(cache)) {
@@ -276,7 +303,7 @@ void *cache_worker(void *arg)
 		sleep_until_rung(cache);
 		look_at_retired(cache);
 		look_again(cache);
-		mmn_mutex_lock(&cache->lock);
+		cache_lock_quietly(cache);
 		cache_progress(cache);
 		cache_check(cache);
 		mmn_mutex_unlock(&cache->lock);

@@ -258,3 +258,55 @@ TEST(deregistering_waits_for_nobody_who_registers)
 	t_err(nested_err, -EDEADLK);
 	tear_down(&x);
 }
+
+/* Each registration asks for the page of the next one, once all have begun. */
+enum { CIRCLE = 3 };
+static _Atomic int circle_begun, circle_refused;
+
+static int ask_for_next(struct fixture *x, struct mmn_cache_region *region)
+{
+	uintptr_t page = (region->start - BASE) / PAGE;
+
+	circle_begun++;
+	until(circle_begun >= CIRCLE);
+	if (get_inside(x, (page + 10) % (CIRCLE * 10)) == -EDEADLK)
+		circle_refused++;
+	return 0;
+}
+
+struct circle_member {
+	struct fixture *x;
+	pthread_t thread;
+	uintptr_t page;
+};
+
+static void *be_in_circle(void *arg)
+{
+	struct circle_member *member = arg;
+
+	touch(member->x, member->page, 1, READ);
+	return NULL;
+}
+
+TEST(registrations_do_not_wait_for_each_other_in_a_circle)
+{
+	struct mmn_cache_config config = { .timeout_ns = FOR_EVER };
+	struct circle_member members[CIRCLE];
+	struct fixture x;
+	int i;
+
+	set_up_with(&x, &config);
+	circle_begun = circle_refused = 0;
+	x.script.in_register = ask_for_next;
+	for (i = 0; i < CIRCLE; i++) {
+		members[i] = (struct circle_member){ .x = &x, .page = i * 10 };
+		t_err(pthread_create(&members[i].thread, NULL, be_in_circle,
+				     &members[i]),
+		      0);
+	}
+	for (i = 0; i < CIRCLE; i++)
+		t_err(pthread_join(members[i].thread, NULL), 0);
+	t_eq(circle_refused, 1);
+	t_eq(stats_of(&x).regions, CIRCLE);
+	tear_down(&x);
+}
