@@ -36,6 +36,15 @@ void __VERIFIER_assume(_Bool);
 #ifndef O_WORDGET /* load_word() */
 #define O_WORDGET memory_order_acquire
 #endif
+#ifndef O_DROP /* prune() */
+#define O_DROP memory_order_release
+#endif
+#ifndef O_NUMSET /* set_num() */
+#define O_NUMSET memory_order_release
+#endif
+#ifndef O_NUMGET /* load_num() */
+#define O_NUMGET memory_order_acquire
+#endif
 #ifndef O_SEQEND /* end_put() */
 #define O_SEQEND memory_order_release
 #endif
@@ -121,7 +130,7 @@ static int test(void)
 	struct list *from = deref();
 	int i;
 
-	for (i = 0; i < ld(from->num, rlx); i++) {
+	for (i = 0; i < ld(from->num, O_NUMGET); i++) {
 		int word = ld(from->table[i], O_WORDGET);
 
 		if (word && look(from, i, word) != DONE)
@@ -149,7 +158,7 @@ static int walk_finds(int fence)
 	for (i = 0; i < PLACES; i++) {
 		struct list *from = deref();
 
-		if (i < ld(from->num, rlx) &&
+		if (i < ld(from->num, O_NUMGET) &&
 		    fence_of(ld(from->table[i], O_WORDGET)) == fence)
 			found = 1;
 	}
@@ -194,8 +203,18 @@ static void set_word(int i, int word)
 	begin_put();
 	st(own->table[i], word, O_WORDSET);
 	if (i >= ld(own->num, rlx))
-		st(own->num, i + 1, rlx);
+		st(own->num, i + 1, O_NUMSET);
 	end_put();
+}
+
+/* A is dropped if it has signalled; @is_last: the list gets shorter. */
+static void prune(int is_last)
+{
+	if (!ld(signaled[A], O_LOOK))
+		return;
+	st(lists[0].table[0], 0, O_DROP);
+	if (is_last)
+		st(lists[0].num, 0, O_NUMSET);
 }
 
 static void signal_fence(int fence)
@@ -318,7 +337,7 @@ THREAD(t1, make(B); if (BUG == 8) put_all(W(A), W(B)); else put_all(W(B), W(A)))
 THREAD(t2, assert(walk_finds(A)))
 #elif SCENARIO == 10 /* the first one has signalled and leaves */
 THREAD(
-	t1, signal_fence(A); st(lists[0].table[0], 0, rlx); if (BUG == 9) {
+	t1, signal_fence(A); st(lists[0].table[0], 0, O_DROP); if (BUG == 9) {
 		set_word(0, W(B));
 		set_word(1, 0);
 	})
@@ -330,6 +349,14 @@ THREAD(t2, assert(!test_strict()))
 THREAD(t1, make(B); make(C); set_word(1, W(B)); signal_fence(A);
        set_word(0, W(C)); signal_fence(B))
 THREAD(t2, assert(!test_strict()))
+#elif SCENARIO == 13 /* one has signalled, and a third drops it */
+THREAD(t1, data = 1; signal_fence(A))
+THREAD(t2, if (test()) assert(data))
+THREAD(t3, prune(1))
+#elif SCENARIO == 14 /* likewise, and the list stays as long */
+THREAD(t1, data = 1; signal_fence(A))
+THREAD(t2, if (test()) assert(data))
+THREAD(t3, prune(0))
 #endif
 
 int main(void)
@@ -339,7 +366,7 @@ int main(void)
 	begin();
 	pthread_create(&a, NULL, t1, NULL);
 	pthread_create(&b, NULL, t2, NULL);
-#if SCENARIO == 4
+#if SCENARIO == 4 || SCENARIO >= 13
 	pthread_create(&c, NULL, t3, NULL);
 	pthread_join(c, NULL);
 #endif

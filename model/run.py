@@ -155,11 +155,16 @@ RESV = {
     10: 'a fence has signalled and leaves',
     11: 'one is added behind another one, which then signals',
     12: 'one fence after the other, never none',
+    13: 'a fence has signalled, a third drops it and the list is shorter',
+    14: 'likewise, the list stays as long',
 }
 RESV_CHANGED = [
     ('set_word(): relaxed', {'O_WORDSET': RLX}, 1),
     ('set_word(): relaxed, seen by another one', {'O_WORDSET': RLX}, 4),
     ('load_word(): relaxed', {'O_WORDGET': RLX}, 1),
+    ('set_num(): relaxed', {'O_NUMSET': RLX}, 13),
+    ('load_num(): relaxed', {'O_NUMGET': RLX}, 13),
+    ('prune(): relaxed', {'O_DROP': RLX}, 14),
     ('end_put(): relaxed', {'O_SEQEND': RLX}, 3),
     ('dma_resv_test_signaled_strict(): relaxed', {'O_SEQGET': RLX}, 3),
     ('word_look(): relaxed', {'O_LOOK': RLX}, 2),

@@ -55,7 +55,7 @@ finish_test(struct dma_resv *obj, struct dma_resv_list *list, uint32_t i,
 {
 	unsigned int nr_gone = 0;
 
-	while (i < list_num(list)) {
+	while (i < load_num(list)) {
 		uint64_t word = load_word(list, i);
 		enum word_state state = WORD_DONE;
 
@@ -81,7 +81,7 @@ static inline bool all_done(struct dma_resv *obj, enum dma_resv_usage usage,
 	struct dma_resv_list *list = mmn_rcu_dereference(obj->fences);
 	uint32_t i;
 
-	for (i = 0; i < list_num(list); i++) {
+	for (i = 0; i < load_num(list); i++) {
 		uint64_t word = load_word(list, i);
 
 		if (word_is_wanted(word, usage) &&

@@ -150,6 +150,16 @@ static void end_put(struct dma_resv *obj)
 	mmn_store_release(&obj->seq, obj->seq + 1);
 }
 
+static void set_num(struct dma_resv_list *list, uint32_t num)
+{
+	/*
+	 * pair(resv_num): release, with the acquire in load_num().  Without it
+	 * a reader may not come to a fence that was dropped, and yet not see
+	 * what the device wrote before that signalled, as the writer has.
+	 */
+	mmn_store_release(&list->num_fences, num);
+}
+
 /* Gives back what was there. */
 static uint64_t set_word(struct dma_resv *obj, uint32_t i, uint64_t word)
 {
@@ -163,9 +173,9 @@ static uint64_t set_word(struct dma_resv *obj, uint32_t i, uint64_t word)
 	 * number says so.
 	 */
 	mmn_store_release(&list->table[i], word);
-	/* relaxed: a reader who does not see it comes before the fence */
+	/* A reader who does not see it comes before the fence. */
 	if (i >= list_num(list))
-		mmn_store_relaxed(&list->num_fences, i + 1);
+		set_num(list, i + 1);
 	end_put(obj);
 	return old;
 }
@@ -177,13 +187,15 @@ static void trim(struct dma_resv_list *list)
 
 	while (num && !own_word(list, num - 1))
 		num--;
-	/* relaxed: a reader who does not see it finds empty words */
-	mmn_store_relaxed(&list->num_fences, num);
+	/* A reader who does not see it finds empty words. */
+	if (num != list_num(list))
+		set_num(list, num);
 }
 
 /*
  * Drop what has signalled.  Not between begin_put() and end_put(): a reader who
- * misses a fence that has signalled misses nothing.
+ * misses a fence that has signalled misses nothing but the order, which he gets
+ * from here.
  */
 static uint32_t prune(struct dma_resv *obj)
 {
@@ -195,8 +207,12 @@ static uint32_t prune(struct dma_resv *obj)
 
 		if (!fence || !dma_fence_is_signaled(fence))
 			continue;
-		/* relaxed: empty, there is nothing behind it */
-		mmn_store_relaxed(&list->table[i], 0);
+		/*
+		 * pair(resv_word): release, with the acquire in load_word().
+		 * Without it who finds the place empty takes the buffer for
+		 * idle, and reads what the device wrote from before.
+		 */
+		mmn_store_release(&list->table[i], 0);
 		dma_fence_put(fence);
 		nr++;
 	}

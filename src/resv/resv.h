@@ -83,11 +83,19 @@ static inline struct dma_resv_list *own_list(const struct dma_resv *obj)
 
 static inline uint32_t list_num(const struct dma_resv_list *list)
 {
-	/*
-	 * relaxed: who sees the count before the word sees the word as empty,
-	 * as if he had come before the fence
-	 */
+	/* relaxed: the lock orders it */
 	return mmn_load_relaxed(&list->num_fences);
+}
+
+/* The count, for who has not got the lock; in a read section. */
+static inline uint32_t load_num(const struct dma_resv_list *list)
+{
+	/*
+	 * pair(resv_num): acquire, with the release in set_num().  Without it
+	 * a reader who does not come to a fence any more, because that has
+	 * signalled and was dropped, reads what the device wrote from before.
+	 */
+	return mmn_load_acquire(&list->num_fences);
 }
 
 static inline uint64_t own_word(const struct dma_resv_list *list, uint32_t i)
@@ -100,9 +108,11 @@ static inline uint64_t own_word(const struct dma_resv_list *list, uint32_t i)
 static inline uint64_t load_word(const struct dma_resv_list *list, uint32_t i)
 {
 	/*
-	 * pair(resv_word): acquire, with the release in set_word().  Without it
-	 * the fence may be looked at before it is made; and a strict reader may
-	 * find the sequence number as it was before the fence was put there.
+	 * pair(resv_word): acquire, with the release in set_word() and prune().
+	 * Without it the fence may be looked at before it is made; a strict
+	 * reader may find the sequence number as it was before the fence was
+	 * put there; and who finds the place empty may read what the device
+	 * wrote from before.
 	 */
 	return mmn_load_acquire(&list->table[i]);
 }

@@ -116,7 +116,7 @@ static void restart(struct dma_resv_iter *cursor)
 
 	mmn_rcu_read_lock();
 	list = mmn_rcu_dereference(obj->fences);
-	cursor->num_fences = list_num(list);
+	cursor->num_fences = load_num(list);
 	mmn_rcu_read_unlock();
 	cursor->fences = numbering_of(obj);
 	cursor->index = 0;
@@ -127,7 +127,7 @@ static void restart(struct dma_resv_iter *cursor)
 static uint32_t last_place(const struct dma_resv_iter *cursor,
 			   const struct dma_resv_list *list)
 {
-	uint32_t num = list_num(list);
+	uint32_t num = load_num(list);
 
 	return num < cursor->num_fences ? num : cursor->num_fences;
 }

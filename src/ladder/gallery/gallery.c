@@ -92,6 +92,8 @@ const struct ladder_scenario *const ladder_gallery[] = {
 	&resv_strict,
 	&resv_idle,
 	&resv_made,
+	&resv_dropped,
+	&resv_emptied,
 	/* ww.c */
 	&ww_hand_over,
 	&ww_die,

@@ -106,6 +106,8 @@ extern const struct ladder_scenario resv_test;
 extern const struct ladder_scenario resv_strict;
 extern const struct ladder_scenario resv_idle;
 extern const struct ladder_scenario resv_made;
+extern const struct ladder_scenario resv_dropped;
+extern const struct ladder_scenario resv_emptied;
 
 /* ww.c */
 extern const struct ladder_scenario ww_hand_over;

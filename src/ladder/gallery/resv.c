@@ -72,10 +72,10 @@ static void set_up(void)
 	add(resv.a);
 }
 
-/* B is not made yet: its memory was something else. */
+/* B, which is to take the place of A, is not made: its memory was something else. */
 static void set_up_unmade(void)
 {
-	set_up_empty();
+	set_up();
 	memset(resv.b, 0x01, sizeof(*resv.b));
 }
 
@@ -131,6 +131,32 @@ static void read_if_idle(void)
 		ladder_assert(resv.data == 1);
 }
 
+/* Takes A out if it has signalled. */
+static void reserve(void)
+{
+	ladder_assert(!dma_resv_lock(&resv.obj, NULL));
+	ladder_assert(!dma_resv_reserve_fences(&resv.obj, 1));
+	dma_resv_unlock(&resv.obj);
+}
+
+/* B, which is pending, is behind A, so that the list does not get shorter. */
+static void set_up_two(void)
+{
+	set_up();
+	resv.b->context = 2;
+	add(resv.b);
+}
+
+static void read_if_left(void)
+{
+	struct dma_resv_iter cursor;
+
+	dma_resv_iter_begin(&cursor, &resv.obj, DMA_RESV_USAGE_READ);
+	if (dma_resv_iter_first_unlocked(&cursor) == resv.b)
+		ladder_assert(resv.data == 1);
+	dma_resv_iter_end(&cursor);
+}
+
 const struct ladder_scenario resv_test = {
 	.name = "resv-test",
 	.what = "is a buffer idle? one walk over its fences, without the lock",
@@ -178,4 +204,26 @@ const struct ladder_scenario resv_made = {
 	.each = each,
 	.threads = { walk, make_and_add },
 	.titles = { "walks", "adds" },
+};
+
+const struct ladder_scenario resv_dropped = {
+	.name = "resv-dropped",
+	.what = "the same when a writer has taken the fence out meanwhile",
+	.explanation = "The writer has seen the signal, and hands that on "
+		       "with the list that is shorter.",
+	.setup = set_up,
+	.each = each,
+	.threads = { signal_a, read_if_idle, reserve },
+	.titles = { "producer", "tests", "reserves" },
+};
+
+const struct ladder_scenario resv_emptied = {
+	.name = "resv-emptied",
+	.what = "a walk comes to the place of a fence that was taken out",
+	.explanation = "The writer has seen the signal, and hands that on "
+		       "with the empty place.",
+	.setup = set_up_two,
+	.each = each,
+	.threads = { signal_a, read_if_left, reserve },
+	.titles = { "producer", "walks", "reserves" },
 };
