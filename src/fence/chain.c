@@ -271,10 +271,12 @@ static void splice(struct dma_fence_chain *chain, struct dma_fence *prev,
 	struct dma_fence *found = prev;
 
 	/*
-	 * relaxed: what is put here was made before the node that it is put
-	 * into, and who looks here has that node
+	 * pair(fence_slot): release, with the acquire in
+	 * dma_fence_get_rcu_safe().  Without it who does not find @prev here
+	 * any more takes it for signalled, and reads what its producer wrote
+	 * from before.
 	 */
-	if (mmn_cmpxchg_relaxed(&chain->prev, &found, replacement))
+	if (mmn_cmpxchg_release(&chain->prev, &found, replacement))
 		dma_fence_put(prev);
 	else
 		dma_fence_put(replacement);

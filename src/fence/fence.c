@@ -153,8 +153,8 @@ struct dma_fence *dma_fence_get_rcu_safe(struct dma_fence **slot)
 
 		/*
 		 * pair(fence_slot): acquire, with the release of a store of the
-		 * producer, as in publish().  Without it a fence may be seen
-		 * before it is made.
+		 * producer, as in publish(), and in splice().  Without it a
+		 * fence may be seen before it is made.
 		 */
 		fence = mmn_load_acquire(slot);
 		if (!fence)

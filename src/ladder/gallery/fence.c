@@ -296,6 +296,40 @@ static void make_long_chain(void)
 	ladder_name(&fences.middle->refcount, "middle.refcount");
 }
 
+/* One link, behind A itself; the fence inside has signalled. */
+static void make_short_chain(void)
+{
+	struct dma_fence_chain *link = dma_fence_chain_alloc();
+
+	set_up();
+	signal_b();
+	dma_fence_chain_init(link, dma_fence_get(fences.a),
+			     dma_fence_get(fences.b), 1);
+	fences.whole = &link->base;
+	ladder_name(&link->prev, "prev");
+	ladder_name(&link->base.flags, "link.flags");
+}
+
+/* Takes A out if it has signalled. */
+static void walk_short(void)
+{
+	dma_fence_put(dma_fence_chain_walk(dma_fence_get(fences.whole)));
+}
+
+/* Is A still before the link? */
+static void look_before_short(void)
+{
+	struct dma_fence_chain *link = to_dma_fence_chain(fences.whole);
+	struct dma_fence *before;
+
+	dma_fence_read_begin();
+	before = dma_fence_get_rcu_safe(&link->prev);
+	dma_fence_read_end();
+	if (!before)
+		ladder_assert(fences.data_a == 1);
+	dma_fence_put(before);
+}
+
 /* From the newest link; the one in the middle is taken out. */
 static void walk(void)
 {
@@ -528,4 +562,15 @@ const struct ladder_scenario fence_chain_walk = {
 	.each = each,
 	.threads = { walk, look_before, ladder_call_deferred },
 	.titles = { "walks", "looks", "deferred" },
+};
+
+const struct ladder_scenario fence_chain_past = {
+	.name = "fence-chain-past",
+	.what = "a fence is taken out of a chain, somebody else goes past it",
+	.explanation = "Who took it out has seen its signal, and hands that on "
+		       "with what is put in its place.",
+	.setup = make_short_chain,
+	.each = each,
+	.threads = { signal_a, walk_short, look_before_short },
+	.titles = { "producer of A", "walks", "looks" },
 };

@@ -85,6 +85,7 @@ const struct ladder_scenario *const ladder_gallery[] = {
 	&fence_chain_signal,
 	&fence_chain_arm,
 	&fence_chain_walk,
+	&fence_chain_past,
 	/* spinlock.c */
 	&spin_lock,
 	/* resv.c */

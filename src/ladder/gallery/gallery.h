@@ -97,6 +97,7 @@ extern const struct ladder_scenario fence_array_arm;
 extern const struct ladder_scenario fence_chain_signal;
 extern const struct ladder_scenario fence_chain_arm;
 extern const struct ladder_scenario fence_chain_walk;
+extern const struct ladder_scenario fence_chain_past;
 
 /* spinlock.c */
 extern const struct ladder_scenario spin_lock;
