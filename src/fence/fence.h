@@ -110,13 +110,30 @@ static inline unsigned long fence_flags_acquire(const struct dma_fence *fence)
 }
 
 /*
- * The ops, in a read section, or NULL if the producer may be gone.  The pointer
- * decides, not the flag: both change, and only one of them is followed.
+ * The ops, in a read section, or NULL if the producer may be gone.
+ *
+ * The pointer is followed and may be NULL.  That it is not does not say enough: a
+ * consumer who signals sets the flag first, and the producer goes by the flag.
+ *
+ *	CPU0: consumer        CPU1: producer        CPU2: reader
+ *
+ *	flags |= SIGNALED
+ *	                      finds SIGNALED
+ *	                      synchronize, leave
+ *	                                            ops are there
+ *	ops = NULL                                  [follows them]
+ *
+ * A section that does not see the flag is one that the producer has waited for.
  */
 static inline const struct dma_fence_ops *fence_ops(struct dma_fence *fence)
 {
 	/* relaxed: constant from before the fence was published until NULL */
-	return mmn_load_relaxed(&fence->ops);
+	const struct dma_fence_ops *ops = mmn_load_relaxed(&fence->ops);
+	unsigned long flags = fence_flags_acquire(fence);
+
+	if (flags & FENCE_BIT(SIGNALED) && !(flags & FENCE_BIT(KEEP_OPS)))
+		return NULL;
+	return ops;
 }
 
 /*

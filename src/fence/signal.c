@@ -65,8 +65,8 @@ static bool mark_signaled(struct dma_fence *fence, int64_t timestamp,
 	if (was & FENCE_BIT(SIGNALED))
 		return false;
 	/*
-	 * relaxed: readers branch on the pointer, and NULL leads nowhere.  The
-	 * ops themselves may be gone already if this is not the producer.
+	 * relaxed: readers look at the flag too.  The ops themselves may be
+	 * gone already if this is not the producer.
 	 */
 	if (!(was & FENCE_BIT(KEEP_OPS)))
 		mmn_store_relaxed(&fence->ops, NULL);

@@ -20,6 +20,8 @@ static struct {
 	int data_a, data_b;
 	/* what the enable op uses until the fence has signalled */
 	int *engine;
+	/* of a producer that leaves */
+	struct dma_fence_ops *ops;
 	struct dma_fence *whole, *middle;
 	struct dma_fence_cb cb;
 	/* atomic: how often it was called */
@@ -209,6 +211,45 @@ static void signal_and_leave(void)
 	signal_a();
 	ladder_note("the producer leaves");
 	free(fences.engine);
+}
+
+/* ---- the producer leaves after a consumer has signalled ---- */
+
+static bool says_signaled(struct dma_fence *fence)
+{
+	(void)fence;
+	return true;
+}
+
+static void set_up_leaving(void)
+{
+	fences.ops = malloc(sizeof(*fences.ops));
+	*fences.ops = ops;
+	fences.ops->signaled = says_signaled;
+	set_up_fences(fences.ops);
+	ladder_name(&fences.a->ops, "a.ops");
+	ladder_name(fences.ops, "ops");
+}
+
+static void ask_producer(void)
+{
+	ladder_note("is it signalled?");
+	dma_fence_is_signaled(fences.a);
+}
+
+static void leave(void)
+{
+	ladder_note("signals, waits, leaves");
+	dma_fence_signal_sync(fences.a);
+	free(fences.ops);
+}
+
+static void read_name(void)
+{
+	ladder_note("reads the name");
+	dma_fence_read_begin();
+	ladder_assert(dma_fence_driver_name(fences.a));
+	dma_fence_read_end();
 }
 
 /* ---- references ---- */
@@ -480,6 +521,19 @@ const struct ladder_scenario fence_enable_op = {
 	.each = each,
 	.threads = { signal_and_leave, enable },
 	.titles = { "producer", "enables" },
+};
+
+const struct ladder_scenario fence_leave = {
+	.name = "fence-leave",
+	.what = "a consumer signals on behalf of a producer that leaves",
+	.explanation =
+		"The flag comes before the ops are taken away.  Who still finds "
+		"the ops looks at\nthe flag: the producer may have gone by it, "
+		"and by a grace period, already.",
+	.setup = set_up_leaving,
+	.each = each,
+	.threads = { ask_producer, leave, read_name },
+	.titles = { "consumer", "producer", "reads" },
 };
 
 const struct ladder_scenario fence_last_put = {

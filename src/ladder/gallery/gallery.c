@@ -78,6 +78,7 @@ const struct ladder_scenario *const ladder_gallery[] = {
 	&fence_sleeper,
 	&fence_wait_any,
 	&fence_enable_op,
+	&fence_leave,
 	&fence_last_put,
 	&fence_array_signal,
 	&fence_array_ask,

@@ -90,6 +90,7 @@ extern const struct ladder_scenario fence_remove;
 extern const struct ladder_scenario fence_sleeper;
 extern const struct ladder_scenario fence_wait_any;
 extern const struct ladder_scenario fence_enable_op;
+extern const struct ladder_scenario fence_leave;
 extern const struct ladder_scenario fence_last_put;
 extern const struct ladder_scenario fence_array_signal;
 extern const struct ladder_scenario fence_array_ask;
