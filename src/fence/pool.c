@@ -200,15 +200,18 @@ static void add_later(struct mmn_rcu_head *head)
 		 false);
 }
 
-/* It is not used, but not free either. */
+/*
+ * It is not used, but not free either.  Deferred before the pool may be found
+ * unused, and so called before the pool goes: deferred functions keep their order.
+ */
 static void rest(struct dma_fence *fence)
 {
 	struct dma_fence_pool *pool = object_of(fence)->pool;
 
+	mmn_rcu_defer((struct mmn_rcu_head *)(void *)&fence->stage, add_later);
 	mmn_spin_lock(&pool->lock);
 	pool->nr_used--;
 	mmn_spin_unlock(&pool->lock);
-	mmn_rcu_defer((struct mmn_rcu_head *)(void *)&fence->stage, add_later);
 }
 
 /* Will the next life have a number that a slot may have had before? */

@@ -71,6 +71,7 @@ const struct ladder_scenario *const ladder_gallery[] = {
 	&fence_slot_test,
 	&fence_slot_test_done,
 	&fence_slot_test_made,
+	&fence_pool_end,
 	/* fence.c */
 	&fence_signal,
 	&fence_callback,

@@ -82,6 +82,7 @@ extern const struct ladder_scenario fence_slot_made;
 extern const struct ladder_scenario fence_slot_test;
 extern const struct ladder_scenario fence_slot_test_done;
 extern const struct ladder_scenario fence_slot_test_made;
+extern const struct ladder_scenario fence_pool_end;
 
 /* fence.c */
 extern const struct ladder_scenario fence_signal;

@@ -106,6 +106,17 @@ static void set_up(void)
 	name_all();
 }
 
+/* One that is the last of its memory before the count of lives begins anew. */
+static void set_up_last_life(void)
+{
+	ladder_assert(
+		!dma_fence_pool_create(sizeof(struct dma_fence), &lookup.pool));
+	lookup.a = dma_fence_pool_alloc(lookup.pool);
+	lookup.a->life = UINT16_MAX - 1;
+	dma_fence_pool_init(lookup.a, &ops, NULL, OURS, 1);
+	ladder_name(&lookup.a->refcount, "a.refcount");
+}
+
 static void set_up_freed(void)
 {
 	lookup.a = freed_by_rcu(OURS, 1);
@@ -257,6 +268,20 @@ static void signal_outside_slot(void)
 	dma_fence_signal(use_memory_again());
 }
 
+/* ---- the end of a pool ---- */
+
+static void drop_last(void)
+{
+	ladder_note("drops the last fence");
+	dma_fence_put(lookup.a);
+}
+
+static void destroy_pool(void)
+{
+	ladder_note("destroys the pool");
+	dma_fence_pool_destroy(lookup.pool);
+}
+
 const struct ladder_scenario fence_naive = {
 	.name = "fence-naive",
 	.what = "a fence is found without a lock, and get_rcu() is all",
@@ -371,4 +396,16 @@ const struct ladder_scenario fence_slot_test_made = {
 	.setup = set_up,
 	.threads = { ask_slot, make_in_slot },
 	.titles = { "slot_test", "producer" },
+};
+
+const struct ladder_scenario fence_pool_end = {
+	.name = "fence-pool-end",
+	.what = "a pool is destroyed while its last fence is dropped",
+	.explanation =
+		"Memory that has to rest for a grace period is given back "
+		"behind that.  The pool\nlearns of it when that is on its way, "
+		"and goes behind it.",
+	.setup = set_up_last_life,
+	.threads = { drop_last, destroy_pool, ladder_call_deferred },
+	.titles = { "drops", "destroys", "deferred" },
 };
