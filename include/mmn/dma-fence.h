@@ -76,7 +76,6 @@ struct seq_file;
  * @DMA_FENCE_FLAG_SLEEPER_BIT: private: somebody sleeps on the flags
  * @DMA_FENCE_FLAG_KEEP_OPS_BIT: private: the ops have release or wait
  * @DMA_FENCE_FLAG_ENABLE_OP_BIT: private: the ops have enable_signaling
- * @DMA_FENCE_FLAG_DYING_BIT: private: waits for its callbacks to be freed
  * @DMA_FENCE_FLAG_RECYCLED_BIT: private: belongs to a pool
  * @DMA_FENCE_FLAG_USER_BITS: the first one for producers, up to bit 63
  */
@@ -92,7 +91,6 @@ enum dma_fence_flag_bits {
 	DMA_FENCE_FLAG_SLEEPER_BIT,
 	DMA_FENCE_FLAG_KEEP_OPS_BIT,
 	DMA_FENCE_FLAG_ENABLE_OP_BIT,
-	DMA_FENCE_FLAG_DYING_BIT,
 	DMA_FENCE_FLAG_RECYCLED_BIT,
 	DMA_FENCE_FLAG_USER_BITS
 };

@@ -32,14 +32,14 @@
  * enable op, in a read section that has seen the fence pending, and never else.
  *
  * Life of a fence: INITIALIZED -> (ENABLE_SIGNAL) -> SIGNALED -> TIMESTAMP ->
- * refcount 0 -> (DYING) -> freed after a grace period.  Invariants:
+ * refcount 0 -> freed after a grace period.  Invariants:
  *
  * F1  SIGNALED, TIMESTAMP and ENABLE_SIGNAL are never taken back in one life.
  * F2  who sets SIGNALED runs the callbacks, each once, in the order of adding.
  * F3  while the list is not empty CALLBACK is set, or SIGNALED is and who set it
  *     saw CALLBACK.
  * F4  stage.live.run is not NULL exactly while somebody works off the list.
- * F5  on the queue of a thread a fence has a reference more, or is DYING.
+ * F5  on the queue of a thread a fence has a reference more.
  */
 #include <mmn/dma-fence.h>
 

@@ -138,23 +138,13 @@ static struct dma_fence *dequeue(void)
 	return fence;
 }
 
-/* What the queue owes a fence whose callbacks have run. */
-static void leave_queue(struct dma_fence *fence)
-{
-	/* relaxed: set by this thread */
-	if (mmn_load_relaxed(&fence->flags) & FENCE_BIT(DYING))
-		fence_complete_release(fence);
-	else
-		dma_fence_put(fence);
-}
-
 static void work_off_queue(void)
 {
 	struct dma_fence *fence;
 
 	while ((fence = dequeue())) {
 		run_callbacks(fence);
-		leave_queue(fence);
+		dma_fence_put(fence);
 	}
 	queue.busy = false;
 }
@@ -294,8 +284,11 @@ void fence_signal_dying(struct dma_fence *fence)
 	fence->error = -EDEADLK;
 	if (!mark_signaled(fence, (int64_t)mmn_now_ns(), &was))
 		return;
-	/* relaxed: for this thread's queue only */
-	mmn_fetch_or_relaxed(&fence->flags, FENCE_BIT(DYING));
+	/*
+	 * The queue's: callbacks may take references and drop them.
+	 * relaxed: nobody else changes it while it is 0
+	 */
+	mmn_store_relaxed(&fence->refcount, 1);
 	enqueue(fence);
 	if (queue.busy)
 		return;

@@ -584,6 +584,24 @@ TEST(a_fence_dropped_with_callbacks_fails)
 	t_eq(nr_released, 1);
 }
 
+static void get_and_put(struct dma_fence *fence, struct dma_fence_cb *cb)
+{
+	dma_fence_put(dma_fence_get(fence));
+}
+
+TEST(callbacks_of_a_dropped_fence_may_take_references)
+{
+	struct dma_fence_cb first, second;
+	struct dma_fence fence;
+
+	dma_fence_init(&fence, &kept_ops, NULL, 1, 1);
+	t_err(dma_fence_add_callback(&fence, &first, get_and_put), 0);
+	t_err(dma_fence_add_callback(&fence, &second, get_and_put), 0);
+	t_bug_expected("callbacks wait");
+	dma_fence_put(&fence);
+	t_eq(nr_released, 1);
+}
+
 /* 18 */
 TEST(a_fence_dropped_without_callbacks_is_freed_silently)
 {
