@@ -62,6 +62,9 @@ void dma_fence_unwrap_end(struct dma_fence_unwrap *cursor);
  * @fences: with references; sorted by timeline; those left out are put
  * @num_fences: may be 0
  *
+ * Numbers of 32 bits that lie more than half of all numbers apart, so that each is
+ * later than another one, have no last one; of these the highest stays.
+ *
  * Context: any but signal handlers.
  * Return: how many are left.
  */

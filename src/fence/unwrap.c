@@ -50,35 +50,73 @@ void dma_fence_unwrap_end(struct dma_fence_unwrap *cursor)
 	cursor->array = NULL;
 }
 
-/* By timeline, the later ones first. */
+static int compare_numbers(uint64_t a, uint64_t b)
+{
+	return a < b ? -1 : a > b;
+}
+
+/* As far as it counts. */
+static uint64_t number_of(const struct dma_fence *fence)
+{
+	/* relaxed: constant for whoever has a reference */
+	unsigned long flags = mmn_load_relaxed(&fence->flags);
+
+	return flags & FENCE_BIT(SEQNO64) ? fence->seqno
+					  : (uint32_t)fence->seqno;
+}
+
+/*
+ * By timeline and plain number.  Which one is later cannot be asked here: with 32
+ * bits that goes round in a circle, and qsort() needs an order.
+ */
 static int compare(const void *a, const void *b)
 {
-	struct dma_fence *one = *(struct dma_fence *const *)a;
-	struct dma_fence *other = *(struct dma_fence *const *)b;
+	const struct dma_fence *one = *(struct dma_fence *const *)a;
+	const struct dma_fence *other = *(struct dma_fence *const *)b;
 
-	if (one->context != other->context)
-		return one->context < other->context ? -1 : 1;
-	if (one == other)
-		return 0;
-	if (dma_fence_is_later(one, other))
-		return -1;
-	return dma_fence_is_later(other, one) ? 1 : 0;
+	return compare_numbers(one->context, other->context)
+		       ?: compare_numbers(number_of(one), number_of(other));
+}
+
+/* Of @nr fences of one timeline, by number: the last one. */
+static struct dma_fence *find_last(struct dma_fence **fences, int nr)
+{
+	int i;
+
+	/* The first that is later than the next: there the numbers wrap. */
+	for (i = 0; i < nr - 1; i++)
+		if (dma_fence_is_later(fences[i], fences[i + 1]))
+			break;
+	return fences[i];
+}
+
+/* Puts the others. */
+static struct dma_fence *keep_last(struct dma_fence **fences, int nr)
+{
+	struct dma_fence *last = dma_fence_get(find_last(fences, nr));
+	int i;
+
+	for (i = 0; i < nr; i++)
+		dma_fence_put(fences[i]);
+	return last;
 }
 
 int dma_fence_dedup_array(struct dma_fence **fences, int num_fences)
 {
-	int i, nr = 0;
+	int i, begin, nr = 0;
 
 	if (num_fences <= 0)
 		return 0;
 	qsort(fences, (size_t)num_fences, sizeof(*fences), compare);
-	for (i = 1; i < num_fences; i++) {
-		if (fences[i]->context == fences[nr]->context)
-			dma_fence_put(fences[i]);
-		else
-			fences[++nr] = fences[i];
+	for (begin = 0; begin < num_fences; begin = i) {
+		uint64_t context = fences[begin]->context;
+
+		for (i = begin + 1; i < num_fences; i++)
+			if (fences[i]->context != context)
+				break;
+		fences[nr++] = keep_last(&fences[begin], i - begin);
 	}
-	return nr + 1;
+	return nr;
 }
 
 /* What is collected for a merge. */

@@ -756,3 +756,50 @@ TEST(doubles_are_put_once)
 	put_all(v, 2);
 	end(3);
 }
+
+/* The number that is left of three, given in each of their six orders. */
+static void expect_last(uint64_t a, uint64_t b, uint64_t c, uint64_t last)
+{
+	static const int orders[6][3] = {
+		{ 0, 1, 2 }, { 0, 2, 1 }, { 1, 0, 2 },
+		{ 1, 2, 0 }, { 2, 0, 1 }, { 2, 1, 0 }
+	};
+	const uint64_t numbers[] = { a, b, c };
+	int i, k;
+
+	for (i = 0; i < 6; i++) {
+		struct dma_fence *v[3];
+
+		for (k = 0; k < 3; k++)
+			v[k] = make(1, numbers[orders[i][k]]);
+		t_eq(dma_fence_dedup_array(v, 3), 1);
+		t_eq(v[0]->seqno, last);
+		dma_fence_put(v[0]);
+	}
+}
+
+TEST(the_order_of_doubles_does_not_matter)
+{
+	begin();
+	expect_last(5, 7, 6, 7);
+	/* They wrap. */
+	expect_last(UINT32_MAX - 1, UINT32_MAX, 3, 3);
+	expect_last(UINT32_MAX, 0, 0x7ffffffe, 0x7ffffffe);
+	/* Only 32 bits count. */
+	expect_last(UINT64_C(0x500000001), UINT64_C(0x400000002), 3, 3);
+	/* Each is later than the one before, and the first than the last. */
+	expect_last(0, 0x60000000, 0xc0000000, 0xc0000000);
+	end(30 * 3);
+}
+
+TEST(doubles_of_one_number_are_one)
+{
+	struct dma_fence *v[] = { make(1, 5), make(1, 5), make(1, 6),
+				  make(1, 6) };
+
+	begin();
+	t_eq(dma_fence_dedup_array(v, 4), 1);
+	t_eq(v[0]->seqno, 6);
+	dma_fence_put(v[0]);
+	end(4);
+}
