@@ -256,24 +256,22 @@ static struct header *pop(uint32_t class)
 	uint64_t old;
 	uint64_t new;
 
-	/*
-	 * pair(arena_stack): acquire, with the release in push().  Without
-	 * it the successor may be read as it was before the push.
-	 */
-	old = mmn_load_acquire(top);
 	do {
+		/*
+		 * pair(arena_stack): acquire, with the release in push().
+		 * Without it the successor may be read as it was before the
+		 * push, and the last writes of the previous owner may come
+		 * after ours.  Also the second time, so it is loaded anew.
+		 */
+		old = mmn_load_acquire(top);
 		if (!(old & TOP_MASK))
 			return NULL;
 		header = unit_header((uint32_t)(old & TOP_MASK) - 1);
 		/* relaxed: stale if another pop came first; the count tells */
 		new = ((old >> TOP_BITS) + 1) << TOP_BITS |
 		      mmn_load_relaxed(&header->next);
-		/*
-		 * pair(arena_stack): acquire, with the release in push().
-		 * Without it the last writes of the previous owner may come
-		 * after ours.
-		 */
-	} while (!mmn_cmpxchg_acquire(top, &old, new));
+		/* relaxed: it finds what was loaded above, or nothing is done */
+	} while (!mmn_cmpxchg_relaxed(top, &old, new));
 	return header;
 }
 

@@ -37,6 +37,7 @@ const struct ladder_scenario *const ladder_gallery[] = {
 	&agent_checks,
 	/* arena.c */
 	&arena_block,
+	&arena_retry,
 #if MMN_HAVE_INTERCEPT
 	/* dispatch.c */
 	&source_on,

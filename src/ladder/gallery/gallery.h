@@ -44,6 +44,7 @@ extern const struct ladder_scenario agent_checks;
 
 /* arena.c */
 extern const struct ladder_scenario arena_block;
+extern const struct ladder_scenario arena_retry;
 
 /* dispatch.c, where calls can be intercepted */
 extern const struct ladder_scenario source_on;
