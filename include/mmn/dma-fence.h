@@ -325,7 +325,9 @@ void dma_fence_free(struct dma_fence *fence);
  * dma_fence_read_begin - begin an RCU read section
  *
  * For programs that do not use liburcu themselves; with liburcu-memb,
- * urcu_memb_read_lock() in a registered thread is the same.  Sections nest.
+ * urcu_memb_read_lock() in a registered thread is the same.  Such a program
+ * registers a thread before that uses this library, and unregisters it when it
+ * does not any more.  Sections nest.
  *
  * Context: any; the first one of a thread uses the heap.
  */

@@ -46,15 +46,18 @@ static void lose_threads(void)
 	mmn_store_relaxed(&nr_readers, mmn_rcu_reader != NULL);
 }
 
+/* Who has registered a thread with liburcu: values of the key. */
+static char by_program, by_library;
+
 /* A handler that has a section of its own must not find it half done. */
-static void unregister_thread(void *unused)
+static void unregister_thread(void *by)
 {
 	struct mmn_sigmask saved;
 
-	(void)unused;
 	mmn_signals_block(&saved);
 	mmn_rcu_reader = NULL;
-	urcu_memb_unregister_thread();
+	if (by == &by_library)
+		urcu_memb_unregister_thread();
 	/* relaxed: a count */
 	mmn_fetch_sub_relaxed(&nr_readers, 1);
 	mmn_signals_restore(&saved);
@@ -73,15 +76,16 @@ static void make_key(void)
 static void register_thread(void)
 {
 	bool signalling = mmn_order_signalling();
+	bool before = urcu_memb_reader.registered;
 
 	mmn_order_set_signalling(false);
 	pthread_once(&key_once, make_key);
 	/* relaxed: a count */
 	mmn_fetch_add_relaxed(&nr_readers, 1);
-	urcu_memb_register_thread();
+	if (!before)
+		urcu_memb_register_thread();
 	mmn_rcu_reader = &urcu_memb_reader;
-	/* Any value but NULL has the destructor called. */
-	pthread_setspecific(thread_key, &key_once);
+	pthread_setspecific(thread_key, before ? &by_program : &by_library);
 	mmn_order_set_signalling(signalling);
 }
 

@@ -18,7 +18,8 @@
  *	                                   free(old)
  *
  * Threads are registered on their first read section (the memb flavour needs
- * that) and leave when they end.  The first read section of a thread uses the
+ * that) and leave when they end.  Those that a program has registered before, to
+ * use liburcu itself, are left to it.  The first read section of a thread uses the
  * heap; inside a callback, or a signal handler that may interrupt the heap, use
  * sections only in threads that had one before.
  *

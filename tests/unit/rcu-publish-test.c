@@ -244,3 +244,43 @@ TEST(a_fork_child_waits_for_nobody_of_its_parent)
 	mmn_rcu_barrier();
 	pthread_barrier_destroy(&all_running);
 }
+
+/* Set before a section of the program ends. */
+static uint32_t section_is_over;
+
+/* The program uses liburcu itself, and the thread belongs to it first. */
+static void *read_beside_program(void *arg)
+{
+	urcu_memb_register_thread();
+	have_a_section(0);
+	urcu_memb_read_lock();
+	pthread_barrier_wait(&all_running);
+	sched_yield();
+	/* relaxed: the grace period orders it */
+	mmn_store_relaxed(&section_is_over, 1);
+	urcu_memb_read_unlock();
+	pthread_barrier_wait(&all_running);
+	urcu_memb_unregister_thread();
+	return NULL;
+}
+
+TEST(a_thread_may_be_registered_with_liburcu_already)
+{
+	pthread_t thread;
+	int i;
+
+	pthread_barrier_init(&all_running, NULL, 2);
+	/* The second thread gets the memory of the first. */
+	for (i = 0; i < 2; i++) {
+		/* relaxed, both: the grace period orders it */
+		mmn_store_relaxed(&section_is_over, 0);
+		pthread_create(&thread, NULL, read_beside_program, NULL);
+		pthread_barrier_wait(&all_running);
+		mmn_rcu_synchronize();
+		t_eq(mmn_load_relaxed(&section_is_over), 1);
+		pthread_barrier_wait(&all_running);
+		pthread_join(thread, NULL);
+		mmn_rcu_synchronize();
+	}
+	pthread_barrier_destroy(&all_running);
+}
