@@ -329,6 +329,8 @@ const struct litmus litmus_tests[] = {
 	{ "SB+membar-early", "a=0 b=0", "AAF",
 	  "membar; x = 1; a = y || y = 1; light; b = x",
 	  "the call stands on the wrong side of the store" },
+	{ "W+light+membar", "a=0", "AAA", "x = 1; light || membar; a = x",
+	  "the other thread may do all of it behind the call" },
 	{ "SB+light-late", "a=0 b=0", "AAF",
 	  "x = 1; membar; a = y || y = 1; b = x; light",
 	  "so does the barrier of the compiler" },

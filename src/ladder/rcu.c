@@ -152,11 +152,14 @@ static bool is_alone(void)
 static void begin_section(struct domain *domain)
 {
 	struct section_log *log = &domain->logs[engine->current];
+	uint64_t seen;
 
 	if (log->nr == MAX_SECTIONS)
 		engine_fail(LADDER_UNSUPPORTED,
 			    "more than %d sections to wait for", MAX_SECTIONS);
-	log->seen[log->nr++] = load(&domain->periods);
+	/* Others go on inside, and must not find it half logged. */
+	seen = load(&domain->periods);
+	log->seen[log->nr++] = seen;
 }
 
 /* Has a period ended already that should have waited for this section? */
