@@ -517,11 +517,8 @@ int mmn_subscription_register(struct mmn_subscription *public_sub,
 	ret = register_locked(state, sub, &saved);
 	state_unlock(state, &saved);
 	if (ret)
-		/*
-		 * pair(classic_status): release, with the acquire in
-		 * claim_classic().  Without it as there.
-		 */
-		mmn_store_release(&sub->status, SUB_IDLE);
+		/* relaxed: nothing of it was written */
+		mmn_store_relaxed(&sub->status, SUB_IDLE);
 	return ret;
 }
 

@@ -79,11 +79,8 @@ static int claim_inserted(struct mmn_state *state, struct range_sub *sub,
 {
 	uint32_t status = SUB_INSERTED;
 
-	/*
-	 * pair(range_status): acquire, with the release in set_status().
-	 * Without it sub->state is not there.
-	 */
-	if (!mmn_cmpxchg_acquire(&sub->status, &status, SUB_EDITED))
+	/* relaxed: S is held, and was when it was inserted */
+	if (!mmn_cmpxchg_relaxed(&sub->status, &status, SUB_EDITED))
 		return status == SUB_EDITED ? -EINVAL : -ENOENT;
 	if (sub->state == state &&
 	    (op != MMN_RANGE_REMOVE_DEFERRED || sub->ops->release))

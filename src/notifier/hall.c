@@ -55,15 +55,15 @@ static void raise_door(struct hall *hall, uint32_t *door)
 {
 	if (door)
 		/*
-		 * pair(hall): the reader's store, with the writer's loads in
-		 * await_few().  Without it the writer finds the door empty, and
-		 * the reader the hall open: both are inside.
+		 * pair(hall): the reader's store, with the writer's load in
+		 * hall_await_door().  Without it the writer finds the door
+		 * empty, and the reader the hall open: both are inside.
 		 */
 		mmn_store_seq_cst(door, DOOR_INSIDE);
 	else
 		/*
-		 * pair(hall): the reader's store, with the writer's loads in
-		 * await_few().  Without it as above.
+		 * pair(hall): the reader's store, with the writer's load in
+		 * hall_await_door().  Without it as above.
 		 */
 		mmn_fetch_add_seq_cst(&hall->common, DOOR_INSIDE);
 }
@@ -213,12 +213,13 @@ static void await_few(uint32_t *door, uint32_t few)
 
 	for (;;) {
 		/*
-		 * pair(hall): the writer's load, with the store in
-		 * raise_door().  Without it as there.
 		 * pair(hall_leave): acquire, with the release in lower_own()
 		 * and lower_shared().  Without it as there.
+		 *
+		 * Not seq_cst: hall_await_door() has looked before.  Who raises
+		 * the door after what it has read there finds the hall closed.
 		 */
-		inside = mmn_load_seq_cst(door);
+		inside = mmn_load_acquire(door);
 		if (likely(inside < few + DOOR_INSIDE))
 			return;
 		if (spins++ < SPINS) {
