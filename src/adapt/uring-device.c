@@ -403,13 +403,10 @@ static bool fall_asleep(struct uring_device *d)
 static void wake_up(struct uring_device *d)
 {
 	/*
-	 * Spares senders the waking.
-	 *
-	 * pair(uring_bell): acquire, with the release in post().  Without it a
-	 * ring that is wiped out here would be lost together with the request
-	 * it was for, and fall_asleep() would find neither.
+	 * Spares senders the waking.  relaxed: who has rung stays in the word,
+	 * and fall_asleep() meets him there.
 	 */
-	mmn_xchg_acquire(&d->bell, 0);
+	mmn_fetch_and_relaxed(&d->bell, ~BELL_ASLEEP);
 }
 
 /* The ring */
