@@ -69,8 +69,10 @@ struct itree;
 /* Tracts that lie side by side in the map, and lines for each granule. */
 #define FILTER_PAGE_TRACTS 64u
 #define FILTER_LOOKS 3u
-/* The map in the filter itself has 2^FILTER_MIN_ORDER lines. */
+/* The map in the filter itself has 2^FILTER_MIN_ORDER lines; 1 at least. */
+#ifndef FILTER_MIN_ORDER
 #define FILTER_MIN_ORDER 3u
+#endif
 #define FILTER_MAX_ORDER 24u
 
 struct filter_line {

@@ -13,6 +13,8 @@ const struct ladder_scenario *const ladder_gallery[] = {
 	&notifier_fault,
 	&notifier_insert,
 	&notifier_remove,
+	&notifier_crowded,
+	&notifier_move,
 	/* kernel.c */
 	&kernel_seq,
 	&kernel_seq_plain,
@@ -20,10 +22,20 @@ const struct ladder_scenario *const ladder_gallery[] = {
 	/* life.c */
 	&range_life,
 	&range_again,
+	&range_edit,
+	&range_edit_again,
+	&range_resize,
+	&range_leaves,
 	&slot_again,
 	&slot_look,
 	&slot_twice,
 	&filter_grow,
+	&filter_free,
+	&insert_first,
+	&insert_after,
+	&insert_granule,
+	&insert_wide,
+	&insert_new_map,
 	&state_put,
 	&classic_life,
 	&classic_released,
@@ -100,6 +112,7 @@ const struct ladder_scenario *const ladder_gallery[] = {
 	&resv_emptied,
 	/* ww.c */
 	&ww_hand_over,
+	&ww_cancel,
 	&ww_die,
 	&ww_wound,
 	/* sync.c */

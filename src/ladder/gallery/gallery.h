@@ -16,6 +16,8 @@ extern const struct ladder_scenario notifier_mail;
 extern const struct ladder_scenario notifier_fault;
 extern const struct ladder_scenario notifier_insert;
 extern const struct ladder_scenario notifier_remove;
+extern const struct ladder_scenario notifier_crowded;
+extern const struct ladder_scenario notifier_move;
 
 /* kernel.c */
 extern const struct ladder_scenario kernel_seq;
@@ -25,10 +27,20 @@ extern const struct ladder_scenario kernel_seq_locked;
 /* life.c */
 extern const struct ladder_scenario range_life;
 extern const struct ladder_scenario range_again;
+extern const struct ladder_scenario range_edit;
+extern const struct ladder_scenario range_edit_again;
+extern const struct ladder_scenario range_resize;
+extern const struct ladder_scenario range_leaves;
 extern const struct ladder_scenario slot_again;
 extern const struct ladder_scenario slot_look;
 extern const struct ladder_scenario slot_twice;
 extern const struct ladder_scenario filter_grow;
+extern const struct ladder_scenario filter_free;
+extern const struct ladder_scenario insert_first;
+extern const struct ladder_scenario insert_after;
+extern const struct ladder_scenario insert_granule;
+extern const struct ladder_scenario insert_wide;
+extern const struct ladder_scenario insert_new_map;
 extern const struct ladder_scenario state_put;
 extern const struct ladder_scenario classic_life;
 extern const struct ladder_scenario classic_released;
@@ -115,6 +127,7 @@ extern const struct ladder_scenario resv_emptied;
 
 /* ww.c */
 extern const struct ladder_scenario ww_hand_over;
+extern const struct ladder_scenario ww_cancel;
 extern const struct ladder_scenario ww_die;
 extern const struct ladder_scenario ww_wound;
 

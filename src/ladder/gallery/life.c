@@ -21,6 +21,8 @@
 #define OTHER UINT64_C(0x40000)
 #define OTHER_LAST (OTHER + 4095)
 
+enum { NONE = 0, OLD = 1, NEW = 2 };
+
 static struct {
 	struct mmn_state *state;
 	struct mmn_range_subscription *sub;
@@ -33,6 +35,14 @@ static struct {
 	uint32_t freed;
 	/* const: a page that is subscribed from the beginning */
 	uintptr_t old;
+	/* const: where another one comes */
+	uintptr_t start, last;
+	/* plain: the change has found that there may be somebody */
+	bool hit;
+	/* atomic: the program's page table */
+	uint32_t pte;
+	/* plain: what the device holds, if anything */
+	uint32_t shadow;
 } life;
 
 static bool invalidate(struct mmn_range_subscription *sub,
@@ -136,6 +146,100 @@ const struct ladder_scenario range_again = {
 	.titles = { "remove", "insert" },
 };
 
+static void insert_by_edit(void)
+{
+	struct mmn_range_edit edit = {
+		.op = MMN_RANGE_INSERT,
+		.sub = life.sub,
+		.start = PAGE,
+		.last = PAGE_LAST,
+	};
+	int ret;
+
+	ladder_note("inserts, as one step of several");
+	ret = mmn_range_subscription_edit(life.state, &edit, 1);
+	ladder_assert(!ret || ret == -EEXIST);
+}
+
+static void resize_it(void)
+{
+	int ret;
+
+	ladder_note("resizes");
+	ret = mmn_range_subscription_resize(life.sub, OTHER, OTHER_LAST);
+	ladder_assert(!ret || ret == -ENOENT);
+}
+
+const struct ladder_scenario range_edit = {
+	.name = "range-edit",
+	.what = "a subscription is inserted by an edit, removed by another",
+	.explanation = "Who finds it inserted finds all of it.",
+	.setup = set_up,
+	.each = each,
+	.threads = { insert_by_edit, remove_it },
+	.titles = { "edit", "remove" },
+};
+
+const struct ladder_scenario range_edit_again = {
+	.name = "range-edit-again",
+	.what = "a subscription is removed by one thread, inserted by an edit",
+	.explanation = "Who finds it idle has it alone.",
+	.setup = set_up_inserted,
+	.each = each,
+	.threads = { remove_it, insert_by_edit },
+	.titles = { "remove", "edit" },
+};
+
+const struct ladder_scenario range_resize = {
+	.name = "range-resize",
+	.what = "a subscription is inserted by one thread, resized by another",
+	.explanation = "Who finds it inserted finds all of it.",
+	.setup = set_up,
+	.each = each,
+	.threads = { insert_it, resize_it },
+	.titles = { "insert", "resize" },
+};
+
+/* ------------------------------------------------------------------ */
+/* Removed without waiting for its callbacks                          */
+/* ------------------------------------------------------------------ */
+
+static bool write_down(struct mmn_range_subscription *sub,
+		       const struct mmn_invalidate_desc *desc, uint64_t seq)
+{
+	mmn_range_set_seq(sub, seq);
+	life.written[0] = 1;
+	return true;
+}
+
+static void release_range(struct mmn_range_subscription *sub)
+{
+	life.released = life.written[0] + 1;
+	free(sub);
+}
+
+static const struct mmn_range_ops leaving_ops = {
+	.invalidate = write_down,
+	.release = release_range,
+};
+
+static void set_up_leaving(void)
+{
+	struct mmn_range_config config = { .size = sizeof(config),
+					   .ops = &leaving_ops };
+
+	set_up();
+	life.written[0] = 0;
+	ladder_assert(!mmn_range_subscription_init(life.sub, &config));
+	insert();
+}
+
+static void leave(void)
+{
+	ladder_note("removes it, and goes on");
+	ladder_assert(!mmn_range_subscription_remove_deferred(life.sub));
+}
+
 /* ------------------------------------------------------------------ */
 /* Slots                                                              */
 /* ------------------------------------------------------------------ */
@@ -221,31 +325,63 @@ const struct ladder_scenario slot_twice = {
 /* The filter                                                         */
 /* ------------------------------------------------------------------ */
 
-/* The map is filled in steps; the next insert publishes it. */
-static void set_up_growing(void)
+static struct mmn_range_subscription *make_sub(void)
 {
 	struct mmn_range_config config = { .size = sizeof(config),
 					   .ops = &range_ops };
-	struct mmn_range_subscription *sub;
+	struct mmn_range_subscription *sub = calloc(1, sizeof(*sub));
+
+	ladder_assert(!mmn_range_subscription_init(sub, &config));
+	return sub;
+}
+
+static void insert_at(struct mmn_range_subscription *sub, uintptr_t start,
+		      uintptr_t last)
+{
+	ladder_assert(
+		!mmn_range_subscription_insert(sub, life.state, start, last));
+}
+
+#define STEP UINT64_C(0x100000)
+#define FAR (UINT64_C(1) << 46)
+
+/* The map is filled in steps; the next insert publishes it. */
+static void set_up_growing(void)
+{
 	struct filter *filter;
 	uintptr_t at = PAGE;
 
 	set_up_inserted();
 	filter = &life.state->filter;
 	while (!filter->next) {
-		at += UINT64_C(0x100000);
-		sub = calloc(1, sizeof(*sub));
-		ladder_assert(!mmn_range_subscription_init(sub, &config));
-		ladder_assert(!mmn_range_subscription_insert(sub, life.state,
-							     at, at + 4095));
+		at += STEP;
+		insert_at(make_sub(), at, at + 4095);
 	}
 	/* Only the last one is missing in it; nobody asks for the others. */
-	filter->cursor_start = at - UINT64_C(0x100000);
+	filter->cursor_start = at - STEP;
 	filter->cursor_birth = UINT64_MAX;
 	life.old = at;
-	life.sub = calloc(1, sizeof(*life.sub));
-	ladder_assert(!mmn_range_subscription_init(life.sub, &config));
+	life.sub = make_sub();
 	ladder_name(&filter->map, "filter.map");
+}
+
+/* What is replaced is not a part of the filter, but allocated. */
+static void set_up_growing_again(void)
+{
+	struct filter *filter;
+
+	set_up_growing();
+	filter = &life.state->filter;
+	while (filter->next || !filter->current->block) {
+		life.old += STEP;
+		insert_at(make_sub(), life.old, life.old + 4095);
+	}
+	while (!filter->next) {
+		life.old += STEP;
+		insert_at(make_sub(), life.old, life.old + 4095);
+	}
+	filter->cursor_start = life.old - STEP;
+	filter->cursor_birth = UINT64_MAX;
 }
 
 static void open_old(void)
@@ -257,6 +393,183 @@ static void open_old(void)
 				 life.old + 4095);
 	ladder_assert(mmn_invalidate_open(desc));
 }
+
+/* Nobody is there, and nobody comes. */
+static void change_beside(void)
+{
+	struct mmn_invalidate_desc *desc = &life.descs[0];
+
+	ladder_note("a change of a page that nobody subscribes to");
+	mmn_invalidate_desc_init(desc, life.state, MMN_EVENT_UNMAP,
+				 life.old - STEP / 2,
+				 life.old - STEP / 2 + 4095);
+	if (mmn_invalidate_open(desc))
+		return;
+	ladder_assert(mmn_invalidate_close(desc) || !mmn_invalidate_end(desc));
+}
+
+/* ---- change and insert: one of them finds the other ---- */
+
+static void set_up_first(void)
+{
+	set_up();
+	life.hit = false;
+	life.start = PAGE;
+	life.last = PAGE_LAST;
+	life.pte = OLD;
+	life.shadow = NONE;
+}
+
+/* There are some below and above, so that the hull does not change. */
+static void set_up_between(void)
+{
+	set_up_first();
+	insert_at(make_sub(), PAGE, PAGE_LAST);
+	insert_at(make_sub(), FAR, FAR + 4095);
+	life.start = OTHER;
+	life.last = OTHER_LAST;
+}
+
+/* So large that it is on no level. */
+static void set_up_wide(void)
+{
+	set_up_between();
+	life.start = 2 * PAGE;
+	life.last = FAR - 1;
+}
+
+static void set_up_new_map(void)
+{
+	set_up_growing();
+	life.hit = false;
+	life.start = life.old - STEP / 2;
+	life.last = life.start + 4095;
+}
+
+static void insert_between(void)
+{
+	ladder_note("inserts");
+	insert_at(life.sub, life.start, life.last);
+}
+
+/* The first one publishes the map, the second one is in no other. */
+static void insert_two(void)
+{
+	ladder_note("inserts, the map is replaced");
+	insert_at(make_sub(), life.old - STEP - STEP / 2,
+		  life.old - STEP - STEP / 2 + 4095);
+	insert_between();
+}
+
+static void open_between(void)
+{
+	struct mmn_invalidate_desc *desc = &life.descs[0];
+
+	ladder_note("a change begins");
+	mmn_invalidate_desc_init(desc, life.state, MMN_EVENT_UNMAP, life.start,
+				 life.start + 4095);
+	life.hit = mmn_invalidate_open(desc);
+}
+
+static void hit_or_counted(void)
+{
+	ladder_assert(life.hit || open_count(range_of(life.sub)->open));
+}
+
+static void insert_and_read(void)
+{
+	insert_between();
+	ladder_note("reads the page");
+	mmn_range_read_begin(life.sub);
+	/* relaxed: a page table is read by hardware, in any order */
+	life.shadow = mmn_load_relaxed(&life.pte);
+}
+
+static void change_if_missed(void)
+{
+	open_between();
+	/* relaxed: a page table is read by hardware, in any order */
+	if (!life.hit)
+		mmn_store_relaxed(&life.pte, NEW);
+	ladder_assert(mmn_invalidate_close(&life.descs[0]) ||
+		      !mmn_invalidate_end(&life.descs[0]));
+}
+
+static void hit_or_new(void)
+{
+	ladder_assert(life.hit || life.shadow != OLD);
+}
+
+const struct ladder_scenario insert_first = {
+	.name = "insert-first",
+	.what = "a change begins while the first subscription is inserted",
+	.explanation = "Either the change sees the filter's bounds, or the "
+		       "insert sees the slot.",
+	.setup = set_up_first,
+	.each = each,
+	.threads = { insert_between, open_between },
+	.titles = { "insert", "change" },
+	.check = hit_or_counted,
+};
+
+const struct ladder_scenario insert_after = {
+	.name = "insert-after",
+	.what = "the same, and the change may be over by then",
+	.explanation = "An insert that finds the slot free again sees what was "
+		       "changed.",
+	.setup = set_up_first,
+	.each = each,
+	.threads = { insert_and_read, change_if_missed },
+	.titles = { "insert, read", "change" },
+	.check = hit_or_new,
+};
+
+const struct ladder_scenario insert_granule = {
+	.name = "insert-granule",
+	.what = "a change begins while a subscription is inserted amidst others",
+	.explanation = "Either the change sees its bits in the map, or the "
+		       "insert sees the slot.",
+	.setup = set_up_between,
+	.each = each,
+	.threads = { insert_between, open_between },
+	.titles = { "insert", "change" },
+	.check = hit_or_counted,
+};
+
+const struct ladder_scenario insert_wide = {
+	.name = "insert-wide",
+	.what = "the same with one that is too large for the map",
+	.explanation = "Either the change sees its bounds, or the insert sees "
+		       "the slot.",
+	.setup = set_up_wide,
+	.each = each,
+	.threads = { insert_between, open_between },
+	.titles = { "insert", "change" },
+	.check = hit_or_counted,
+};
+
+const struct ladder_scenario insert_new_map = {
+	.name = "insert-new-map",
+	.what = "the same with one that is in the new map only",
+	.explanation = "Either the change sees the new map, or the insert sees "
+		       "the slot.",
+	.setup = set_up_new_map,
+	.each = each,
+	.threads = { insert_two, open_between },
+	.titles = { "inserts", "change" },
+	.check = hit_or_counted,
+};
+
+const struct ladder_scenario filter_free = {
+	.name = "filter-free",
+	.what = "an insert replaces the filter's map while a page changes",
+	.explanation = "The old map is freed when no change is open that may "
+		       "look at it.",
+	.setup = set_up_growing_again,
+	.each = each,
+	.threads = { insert_looks, change_beside },
+	.titles = { "insert", "change" },
+};
 
 const struct ladder_scenario filter_grow = {
 	.name = "filter-grow",
@@ -491,6 +804,16 @@ const struct ladder_scenario shared_last = {
 	.threads = { start_first, start_second },
 	.titles = { "change, put", "change" },
 	.data = &watching_ops,
+};
+
+const struct ladder_scenario range_leaves = {
+	.name = "range-leaves",
+	.what = "a subscription is removed, deferred, while it is called",
+	.explanation = "Who is done with it last releases it.",
+	.setup = set_up_leaving,
+	.each = each,
+	.threads = { leave, start_first },
+	.titles = { "remove", "change" },
 };
 
 static void put_and_wait(void)

@@ -147,11 +147,7 @@ static void look_naively(void)
 
 	ladder_note("get_rcu()");
 	dma_fence_read_begin();
-	/*
-	 * pair(fence_slot): acquire, with the release in publish().  Without
-	 * it the fence may be seen before it is made.
-	 */
-	fence = mmn_load_acquire(&lookup.newest);
+	fence = mmn_rcu_dereference(lookup.newest);
 	fence = dma_fence_get_rcu(fence);
 	dma_fence_read_end();
 	if (fence)
@@ -182,11 +178,7 @@ static void ask_in_four_lines(void)
 	bool idle;
 
 	dma_fence_read_begin();
-	/*
-	 * pair(fence_slot): acquire, with the release in publish().  Without
-	 * it the fence may be seen before it is made.
-	 */
-	fence = mmn_load_acquire(&lookup.newest);
+	fence = mmn_rcu_dereference(lookup.newest);
 	idle = !fence || dma_fence_test_signaled_flag(fence);
 	dma_fence_read_end();
 	ladder_assert(!idle);

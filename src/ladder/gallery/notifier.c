@@ -32,6 +32,8 @@ static struct {
 	/* driver: the entry, and whether a change is open that was told */
 	uint32_t shadow;
 	bool told;
+	/* a change that set_up_changing() has opened */
+	struct mmn_invalidate_desc desc;
 } device;
 
 static bool invalidate(struct mmn_range_subscription *sub,
@@ -78,6 +80,24 @@ static void set_up(void)
 	ladder_assert(!mmn_state_create(&device.state));
 	ladder_assert(!mmn_range_subscription_init(device.sub, &config));
 	name_all();
+}
+
+/* Others are there, below and above: what the filter spans stays the same. */
+static void set_up_between(void)
+{
+	struct mmn_range_config config = { .size = sizeof(config),
+					   .ops = &ops };
+	static const uintptr_t at[] = { PAGE / 2, 2 * PAGE };
+	struct mmn_range_subscription *other;
+	int i;
+
+	set_up();
+	for (i = 0; i < 2; i++) {
+		other = calloc(1, sizeof(*other));
+		ladder_assert(!mmn_range_subscription_init(other, &config));
+		ladder_assert(!mmn_range_subscription_insert(
+			other, device.state, at[i], at[i] + 4095));
+	}
 }
 
 static void insert(void)
@@ -148,6 +168,46 @@ static void insert_then_fault(void)
 	fault();
 }
 
+/* Both slots are in use: the next change has none, nor a door. */
+static void set_up_crowded(void)
+{
+	static struct mmn_invalidate_desc open[NR_SLOTS];
+	uint32_t i;
+
+	set_up_inserted();
+	for (i = 0; i < NR_SLOTS; i++) {
+		mmn_invalidate_desc_init(&open[i], device.state,
+					 MMN_EVENT_UNMAP, (32 + i) * PAGE,
+					 (32 + i) * PAGE + 4095);
+		ladder_assert(!mmn_invalidate_open(&open[i]));
+	}
+}
+
+/* A change of the page is open and told; the subscription is elsewhere. */
+static void set_up_changing(void)
+{
+	set_up();
+	ladder_assert(!mmn_range_subscription_insert(
+		device.sub, device.state, 16 * PAGE, 16 * PAGE + 4095));
+	mmn_invalidate_desc_init(&device.desc, device.state, MMN_EVENT_UNMAP,
+				 PAGE, PAGE_LAST);
+	ladder_assert(!mmn_invalidate_start(&device.desc));
+}
+
+static void move_then_change(void)
+{
+	ladder_note("moves it to the page");
+	ladder_assert(
+		!mmn_range_subscription_resize(device.sub, PAGE, PAGE_LAST));
+	mmn_mutex_lock(&device.driver);
+	device.shadow = NONE;
+	mmn_mutex_unlock(&device.driver);
+	ladder_note("the page changes");
+	/* relaxed: a page table is read by hardware, in any order */
+	mmn_store_relaxed(&device.pte, NEW);
+	ladder_assert(!mmn_invalidate_end(&device.desc));
+}
+
 static void remove_and_free(void)
 {
 	ladder_note("removes and frees it");
@@ -178,7 +238,7 @@ const struct ladder_scenario notifier_insert = {
 	.explanation =
 		"Either the change finds the subscription, or the insert "
 		"finds the change in its slot.",
-	.setup = set_up,
+	.setup = set_up_between,
 	.each = each,
 	.threads = { insert_then_fault, change },
 	.titles = { "insert, fault", "change" },
@@ -193,6 +253,28 @@ const struct ladder_scenario notifier_remove = {
 	.each = each,
 	.threads = { remove_and_free, change },
 	.titles = { "remove", "change" },
+};
+
+const struct ladder_scenario notifier_crowded = {
+	.name = "notifier-crowded",
+	.what = "the same when all slots are in use",
+	.explanation = "Changes without a slot go by a door that they share.",
+	.setup = set_up_crowded,
+	.each = each,
+	.threads = { remove_and_free, change },
+	.titles = { "remove", "change" },
+};
+
+const struct ladder_scenario notifier_move = {
+	.name = "notifier-move",
+	.what = "a subscription is moved to a page that changes, beside a fault",
+	.explanation = "A reader that has the new sequence sees that a change "
+		       "is open.",
+	.setup = set_up_changing,
+	.each = each,
+	.threads = { fault, move_then_change },
+	.titles = { "device fault", "move, change" },
+	.check = check,
 };
 
 const struct ladder_scenario notifier_mail = {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Locks that are taken in any order, and who backs off. */
+#include <mmn/dma-fence.h>
 #include <mmn/ww-mutex.h>
 
 #include "base/context.h"
@@ -14,6 +15,8 @@ static struct {
 	struct ww_class *class;
 	/* a */
 	int count;
+	/* raised */
+	struct dma_fence_cancel cancel;
 } ww;
 
 static void each(void)
@@ -47,6 +50,23 @@ static void set_up_wound(void)
 static void count_once(void)
 {
 	ladder_assert(!ww_mutex_lock(&ww.a, NULL));
+	ww.count++;
+	ww_mutex_unlock(&ww.a);
+}
+
+static void set_up_cancelled(void)
+{
+	set_up();
+	dma_fence_cancel_raise(&ww.cancel);
+}
+
+/* Waits as long as it may, which is not at all, and tries once more. */
+static void count_if_free(void)
+{
+	dma_fence_cancel_bind(&ww.cancel);
+	if (ww_mutex_lock_interruptible(&ww.a, NULL) &&
+	    !ww_mutex_trylock(&ww.a, NULL))
+		return;
 	ww.count++;
 	ww_mutex_unlock(&ww.a);
 }
@@ -92,6 +112,17 @@ const struct ladder_scenario ww_hand_over = {
 	.each = each,
 	.threads = { count_once, count_once },
 	.titles = { "counts", "counts" },
+};
+
+const struct ladder_scenario ww_cancel = {
+	.name = "ww-cancel",
+	.what = "who waits for a lock is cancelled, and tries once more",
+	.explanation = "The lock is handed to nobody then, and who finds it "
+		       "free sees what its last\nholder wrote.",
+	.setup = set_up_cancelled,
+	.each = each,
+	.threads = { count_once, count_if_free },
+	.titles = { "counts", "cancelled" },
 };
 
 const struct ladder_scenario ww_die = {
