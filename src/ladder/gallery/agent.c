@@ -3,9 +3,9 @@
  * The agent of `mmn run`: where its thread meets those of the program, and the
  * end of a transfer; cmd/agent/meet.c and check.c themselves.
  */
-#include "base/context.h"
 #include "base/wait.h"
 #include "ladder/gallery/gallery.h"
+#include "ladder/gallery/help.h"
 #include "ladder/scenario.h"
 
 /* What is not run need not be there. */
@@ -132,31 +132,14 @@ const struct ladder_scenario agent_silent = {
 
 /* ---- a transfer ---- */
 
-static const char *name(struct dma_fence *fence)
-{
-	(void)fence;
-	return "gallery";
-}
-
-static const struct dma_fence_ops ops = {
-	.get_driver_name = name,
-	.get_timeline_name = name,
-};
-
 static void set_up_transfer(void)
 {
 	set_up();
-	meeting.transfer.fence = malloc(sizeof(struct dma_fence));
-	dma_fence_init(meeting.transfer.fence, &ops, NULL, 1, 1);
+	meeting.transfer.fence = make_fence(&gallery_ops, 1, 1);
 	meeting.transfer.buffer = &meeting.buffer;
 	ladder_name(&meeting.transfer.done, "done");
 	ladder_name(&meeting.buffer, "buffer");
 	ladder_name(&ends, "ends");
-}
-
-static void each(void)
-{
-	mmn_context_self();
 }
 
 static void end_transfer(void)
@@ -178,7 +161,7 @@ const struct ladder_scenario agent_checks = {
 	.what = "mmn run: what the device has read is checked",
 	.explanation = "Who finds the transfer done finds all of it.",
 	.setup = set_up_transfer,
-	.each = each,
+	.each = number_thread,
 	.threads = { end_transfer, check_transfer },
 	.titles = { "device", "agent" },
 };

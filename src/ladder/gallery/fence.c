@@ -9,9 +9,9 @@
 #include <mmn/dma-fence-chain.h>
 #include <stdlib.h>
 
-#include "base/context.h"
 #include "fence/fence.h"
 #include "ladder/gallery/gallery.h"
+#include "ladder/gallery/help.h"
 #include "ladder/scenario.h"
 
 static struct {
@@ -31,26 +31,6 @@ static struct {
 	int *object;
 } fences;
 
-static const char *name(struct dma_fence *fence)
-{
-	(void)fence;
-	return "gallery";
-}
-
-static const struct dma_fence_ops ops = {
-	.get_driver_name = name,
-	.get_timeline_name = name,
-};
-
-static struct dma_fence *make_fence(const struct dma_fence_ops *fence_ops,
-				    uint64_t seqno)
-{
-	struct dma_fence *fence = malloc(sizeof(*fence));
-
-	dma_fence_init(fence, fence_ops, NULL, 1, seqno);
-	return fence;
-}
-
 static void name_fence(struct dma_fence *fence, const char *flags,
 		       const char *list_lock)
 {
@@ -60,8 +40,8 @@ static void name_fence(struct dma_fence *fence, const char *flags,
 
 static void set_up_fences(const struct dma_fence_ops *fence_ops)
 {
-	fences.a = make_fence(fence_ops, 1);
-	fences.b = make_fence(fence_ops, 2);
+	fences.a = make_fence(fence_ops, 1, 1);
+	fences.b = make_fence(fence_ops, 1, 2);
 	fences.data_a = 0;
 	fences.data_b = 0;
 	fences.called = 0;
@@ -75,12 +55,7 @@ static void set_up_fences(const struct dma_fence_ops *fence_ops)
 
 static void set_up(void)
 {
-	set_up_fences(&ops);
-}
-
-static void each(void)
-{
-	mmn_context_self();
+	set_up_fences(&gallery_ops);
 }
 
 /* ---- producers ---- */
@@ -188,8 +163,8 @@ static bool start_engine(struct dma_fence *fence)
 }
 
 static const struct dma_fence_ops enabled_ops = {
-	.get_driver_name = name,
-	.get_timeline_name = name,
+	.get_driver_name = gallery_name,
+	.get_timeline_name = gallery_name,
 	.enable_signaling = start_engine,
 };
 
@@ -224,7 +199,7 @@ static bool says_signaled(struct dma_fence *fence)
 static void set_up_leaving(void)
 {
 	fences.ops = malloc(sizeof(*fences.ops));
-	*fences.ops = ops;
+	*fences.ops = gallery_ops;
 	fences.ops->signaled = says_signaled;
 	set_up_fences(fences.ops);
 	ladder_name(&fences.a->ops, "a.ops");
@@ -260,8 +235,8 @@ static void free_at_once(struct dma_fence *fence)
 }
 
 static const struct dma_fence_ops freed_ops = {
-	.get_driver_name = name,
-	.get_timeline_name = name,
+	.get_driver_name = gallery_name,
+	.get_timeline_name = gallery_name,
 	.release = free_at_once,
 };
 
@@ -330,7 +305,8 @@ static void make_long_chain(void)
 
 	make_chain();
 	signal_b();
-	dma_fence_chain_init(newest, fences.whole, make_fence(&ops, 3), 3);
+	dma_fence_chain_init(newest, fences.whole,
+			     make_fence(&gallery_ops, 1, 3), 3);
 	fences.middle = fences.whole;
 	fences.whole = &newest->base;
 	ladder_name(&newest->prev, "newest.prev");
@@ -468,7 +444,7 @@ const struct ladder_scenario fence_callback = {
 		"either the signal\ncalls the callback, or who adds it is told "
 		"that it is too late, and never both\nor neither.",
 	.setup = set_up,
-	.each = each,
+	.each = number_thread,
 	.threads = { signal_a, add },
 	.titles = { "producer", "adds" },
 	.check = called_if_added,
@@ -481,7 +457,7 @@ const struct ladder_scenario fence_remove = {
 		"A callback that is being called is waited for: afterwards "
 		"nobody uses the object.",
 	.setup = set_up_object,
-	.each = each,
+	.each = number_thread,
 	.threads = { signal_a, remove_and_free },
 	.titles = { "producer", "removes" },
 };
@@ -494,7 +470,7 @@ const struct ladder_scenario fence_sleeper = {
 		"sleeps on that word:\nthere is nothing between the two that "
 		"could be lost.",
 	.setup = set_up,
-	.each = each,
+	.each = number_thread,
 	.threads = { signal_a, wait_for_a },
 	.titles = { "producer", "waits" },
 };
@@ -507,7 +483,7 @@ const struct ladder_scenario fence_wait_any = {
 		"at the word first,\nthen at the fences, then sleeps on what "
 		"the word was.",
 	.setup = set_up,
-	.each = each,
+	.each = number_thread,
 	.threads = { signal_a, wait_for_any },
 	.titles = { "producer", "waits" },
 };
@@ -518,7 +494,7 @@ const struct ladder_scenario fence_enable_op = {
 	.explanation = "The signal waits for an enable op that is running, "
 		       "and no other is called.",
 	.setup = set_up_engine,
-	.each = each,
+	.each = number_thread,
 	.threads = { signal_and_leave, enable },
 	.titles = { "producer", "enables" },
 };
@@ -531,7 +507,7 @@ const struct ladder_scenario fence_leave = {
 		"the ops looks at\nthe flag: the producer may have gone by it, "
 		"and by a grace period, already.",
 	.setup = set_up_leaving,
-	.each = each,
+	.each = number_thread,
 	.threads = { ask_producer, leave, read_name },
 	.titles = { "consumer", "producer", "reads" },
 };
@@ -542,7 +518,7 @@ const struct ladder_scenario fence_last_put = {
 	.explanation = "The last one comes behind what was done with the "
 		       "others.",
 	.setup = set_up_shared,
-	.each = each,
+	.each = number_thread,
 	.threads = { use_and_put, drop },
 	.titles = { "uses it", "drops it" },
 };
@@ -554,7 +530,7 @@ const struct ladder_scenario fence_array_signal = {
 		"The last of them signals the array, once, and what both "
 		"wrote is there.",
 	.setup = set_up_array,
-	.each = each,
+	.each = number_thread,
 	.threads = { signal_a, signal_b },
 	.titles = { "producer of A", "producer of B" },
 	.check = whole_called_once,
@@ -566,7 +542,7 @@ const struct ladder_scenario fence_array_ask = {
 	.explanation = "Who finds nothing pending sees what the members' "
 		       "producers wrote.",
 	.setup = set_up_array_b_done,
-	.each = each,
+	.each = number_thread,
 	.threads = { signal_a, ask_whole },
 	.titles = { "producer of A", "asks" },
 };
@@ -577,7 +553,7 @@ const struct ladder_scenario fence_array_arm = {
 	.explanation = "Arming counts as a member that is pending, so that no "
 		       "callback signals the array\nbefore all are there.",
 	.setup = make_array_b_done,
-	.each = each,
+	.each = number_thread,
 	.threads = { signal_a, arm_whole },
 	.titles = { "producer of A", "arms" },
 	.check = called_if_added,
@@ -589,7 +565,7 @@ const struct ladder_scenario fence_chain_signal = {
 	.explanation = "Each link signals behind its own fence and the link "
 		       "before it.",
 	.setup = set_up_chain,
-	.each = each,
+	.each = number_thread,
 	.threads = { signal_a, signal_b },
 	.titles = { "producer of A", "producer of B" },
 	.check = whole_called_once,
@@ -600,7 +576,7 @@ const struct ladder_scenario fence_chain_arm = {
 	.what = "a fence of a chain signals while the chain is armed",
 	.explanation = "Who arms a link counts as one that is pending.",
 	.setup = make_chain_b_done,
-	.each = each,
+	.each = number_thread,
 	.threads = { signal_a, arm_whole },
 	.titles = { "producer of A", "arms" },
 	.check = called_if_added,
@@ -613,7 +589,7 @@ const struct ladder_scenario fence_chain_walk = {
 		"The link is freed when no read section that may have found it "
 		"is left.",
 	.setup = make_long_chain,
-	.each = each,
+	.each = number_thread,
 	.threads = { walk, look_before, ladder_call_deferred },
 	.titles = { "walks", "looks", "deferred" },
 };
@@ -624,7 +600,7 @@ const struct ladder_scenario fence_chain_past = {
 	.explanation = "Who took it out has seen its signal, and hands that on "
 		       "with what is put in its place.",
 	.setup = make_short_chain,
-	.each = each,
+	.each = number_thread,
 	.threads = { signal_a, walk_short, look_before_short },
 	.titles = { "producer of A", "walks", "looks" },
 };

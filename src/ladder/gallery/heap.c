@@ -9,6 +9,7 @@
 
 #include "base/context.h"
 #include "ladder/gallery/gallery.h"
+#include "ladder/gallery/help.h"
 #include "ladder/scenario.h"
 
 /* A member that was not looked for yet: instead of NULL. */
@@ -96,11 +97,6 @@ static void set_up(void)
 	ladder_name(&next.free, "next.free");
 }
 
-static void each(void)
-{
-	mmn_context_self();
-}
-
 static void allocate(void)
 {
 	ladder_assert(!heap_malloc(1));
@@ -113,7 +109,7 @@ const struct ladder_scenario heap_first = {
 	.explanation = "Who finds that somebody has looked finds what he has "
 		       "found.",
 	.setup = set_up,
-	.each = each,
+	.each = number_thread,
 	.threads = { allocate, allocate },
 	.titles = { "malloc", "malloc" },
 };

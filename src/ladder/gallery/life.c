@@ -13,6 +13,7 @@
 #include "base/atomic.h"
 #include "base/lock.h"
 #include "ladder/gallery/gallery.h"
+#include "ladder/gallery/help.h"
 #include "ladder/scenario.h"
 #include "notifier/state.h"
 
@@ -88,11 +89,6 @@ static void set_up(void)
 	ladder_name(&range_of(life.sub)->open, "sub.open");
 }
 
-static void each(void)
-{
-	mmn_context_self();
-}
-
 /* ------------------------------------------------------------------ */
 /* Range subscriptions                                                */
 /* ------------------------------------------------------------------ */
@@ -131,7 +127,7 @@ const struct ladder_scenario range_life = {
 	.what = "a subscription is inserted by one thread, removed by another",
 	.explanation = "Who finds it inserted finds all of it.",
 	.setup = set_up,
-	.each = each,
+	.each = number_thread,
 	.threads = { insert_it, remove_it },
 	.titles = { "insert", "remove" },
 };
@@ -141,7 +137,7 @@ const struct ladder_scenario range_again = {
 	.what = "a subscription is removed by one thread, inserted by another",
 	.explanation = "Who finds it idle has it alone.",
 	.setup = set_up_inserted,
-	.each = each,
+	.each = number_thread,
 	.threads = { remove_it, insert_it },
 	.titles = { "remove", "insert" },
 };
@@ -175,7 +171,7 @@ const struct ladder_scenario range_edit = {
 	.what = "a subscription is inserted by an edit, removed by another",
 	.explanation = "Who finds it inserted finds all of it.",
 	.setup = set_up,
-	.each = each,
+	.each = number_thread,
 	.threads = { insert_by_edit, remove_it },
 	.titles = { "edit", "remove" },
 };
@@ -185,7 +181,7 @@ const struct ladder_scenario range_edit_again = {
 	.what = "a subscription is removed by one thread, inserted by an edit",
 	.explanation = "Who finds it idle has it alone.",
 	.setup = set_up_inserted,
-	.each = each,
+	.each = number_thread,
 	.threads = { remove_it, insert_by_edit },
 	.titles = { "remove", "edit" },
 };
@@ -195,7 +191,7 @@ const struct ladder_scenario range_resize = {
 	.what = "a subscription is inserted by one thread, resized by another",
 	.explanation = "Who finds it inserted finds all of it.",
 	.setup = set_up,
-	.each = each,
+	.each = number_thread,
 	.threads = { insert_it, resize_it },
 	.titles = { "insert", "resize" },
 };
@@ -269,7 +265,7 @@ const struct ladder_scenario slot_again = {
 	.what = "two changes of one page, one slot after the other's",
 	.explanation = "The next owner of a slot goes on with its ids.",
 	.setup = set_up_inserted,
-	.each = each,
+	.each = number_thread,
 	.threads = { change_page, change_again },
 	.titles = { "change", "change" },
 };
@@ -297,7 +293,7 @@ const struct ladder_scenario slot_look = {
 	.explanation = "The owner does not have its descriptor back before the "
 		       "insert has let go of it.",
 	.setup = set_up,
-	.each = each,
+	.each = number_thread,
 	.threads = { insert_looks, change_then_reuse },
 	.titles = { "insert", "change" },
 };
@@ -316,7 +312,7 @@ const struct ladder_scenario slot_twice = {
 	.explanation = "The slot may hold the same descriptor with another "
 		       "range by now; taking the slot makes\nthat one visible.",
 	.setup = set_up,
-	.each = each,
+	.each = number_thread,
 	.threads = { insert_looks, change_twice },
 	.titles = { "insert", "changes" },
 };
@@ -506,7 +502,7 @@ const struct ladder_scenario insert_first = {
 	.explanation = "Either the change sees the filter's bounds, or the "
 		       "insert sees the slot.",
 	.setup = set_up_first,
-	.each = each,
+	.each = number_thread,
 	.threads = { insert_between, open_between },
 	.titles = { "insert", "change" },
 	.check = hit_or_counted,
@@ -518,7 +514,7 @@ const struct ladder_scenario insert_after = {
 	.explanation = "An insert that finds the slot free again sees what was "
 		       "changed.",
 	.setup = set_up_first,
-	.each = each,
+	.each = number_thread,
 	.threads = { insert_and_read, change_if_missed },
 	.titles = { "insert, read", "change" },
 	.check = hit_or_new,
@@ -530,7 +526,7 @@ const struct ladder_scenario insert_granule = {
 	.explanation = "Either the change sees its bits in the map, or the "
 		       "insert sees the slot.",
 	.setup = set_up_between,
-	.each = each,
+	.each = number_thread,
 	.threads = { insert_between, open_between },
 	.titles = { "insert", "change" },
 	.check = hit_or_counted,
@@ -542,7 +538,7 @@ const struct ladder_scenario insert_wide = {
 	.explanation = "Either the change sees its bounds, or the insert sees "
 		       "the slot.",
 	.setup = set_up_wide,
-	.each = each,
+	.each = number_thread,
 	.threads = { insert_between, open_between },
 	.titles = { "insert", "change" },
 	.check = hit_or_counted,
@@ -554,7 +550,7 @@ const struct ladder_scenario insert_new_map = {
 	.explanation = "Either the change sees the new map, or the insert sees "
 		       "the slot.",
 	.setup = set_up_new_map,
-	.each = each,
+	.each = number_thread,
 	.threads = { insert_two, open_between },
 	.titles = { "inserts", "change" },
 	.check = hit_or_counted,
@@ -566,7 +562,7 @@ const struct ladder_scenario filter_free = {
 	.explanation = "The old map is freed when no change is open that may "
 		       "look at it.",
 	.setup = set_up_growing_again,
-	.each = each,
+	.each = number_thread,
 	.threads = { insert_looks, change_beside },
 	.titles = { "insert", "change" },
 };
@@ -576,7 +572,7 @@ const struct ladder_scenario filter_grow = {
 	.what = "an insert publishes a larger filter while a page changes",
 	.explanation = "Whichever map the change sees is filled.",
 	.setup = set_up_growing,
-	.each = each,
+	.each = number_thread,
 	.threads = { insert_looks, open_old },
 	.titles = { "insert", "change" },
 };
@@ -604,7 +600,7 @@ const struct ladder_scenario state_put = {
 	.what = "two threads put the last references to a state",
 	.explanation = "The second one frees it behind the first one's look.",
 	.setup = set_up_two_references,
-	.each = each,
+	.each = number_thread,
 	.threads = { look_and_put, look_and_put },
 	.titles = { "put", "put" },
 };
@@ -696,7 +692,7 @@ const struct ladder_scenario classic_life = {
 		"unregistered by another",
 	.explanation = "Who finds it registered finds all of it.",
 	.setup = set_up_classic,
-	.each = each,
+	.each = number_thread,
 	.threads = { register_it, unregister_it },
 	.titles = { "register", "unregister" },
 };
@@ -726,7 +722,7 @@ const struct ladder_scenario classic_released = {
 	.explanation = "One of the two calls the release op, and both return "
 		       "when that is over.",
 	.setup = set_up_registered,
-	.each = each,
+	.each = number_thread,
 	.threads = { release_state, unregister_and_look },
 	.titles = { "release", "unregister" },
 };
@@ -761,7 +757,7 @@ const struct ladder_scenario shared_put = {
 	.what = "two users put a shared subscription, the last one frees it",
 	.explanation = "The free sees what both have done.",
 	.setup = set_up_two_users,
-	.each = each,
+	.each = number_thread,
 	.threads = { use_and_put_first, use_and_put_second },
 	.titles = { "user", "user" },
 };
@@ -800,7 +796,7 @@ const struct ladder_scenario shared_last = {
 	.what = "a shared subscription is put in a callback, beside another",
 	.explanation = "Whose callback is over last frees it.",
 	.setup = set_up_watching_user,
-	.each = each,
+	.each = number_thread,
 	.threads = { start_first, start_second },
 	.titles = { "change, put", "change" },
 	.data = &watching_ops,
@@ -811,7 +807,7 @@ const struct ladder_scenario range_leaves = {
 	.what = "a subscription is removed, deferred, while it is called",
 	.explanation = "Who is done with it last releases it.",
 	.setup = set_up_leaving,
-	.each = each,
+	.each = number_thread,
 	.threads = { leave, start_first },
 	.titles = { "remove", "change" },
 };
@@ -830,7 +826,7 @@ const struct ladder_scenario shared_free = {
 		"for",
 	.explanation = "When synchronize returns, what was put is freed.",
 	.setup = set_up_watching_user,
-	.each = each,
+	.each = number_thread,
 	.threads = { put_and_wait, change_first },
 	.titles = { "put", "change" },
 };

@@ -26,6 +26,7 @@
 #include "base/rcu.h"
 #include "fence/fence.h"
 #include "ladder/gallery/gallery.h"
+#include "ladder/gallery/help.h"
 #include "ladder/scenario.h"
 
 enum { OURS = 1, THEIRS = 2 };
@@ -41,17 +42,6 @@ static struct {
 	/* and as a slot that counts lives */
 	struct dma_fence_slot slot;
 } lookup;
-
-static const char *name(struct dma_fence *fence)
-{
-	(void)fence;
-	return "gallery";
-}
-
-static const struct dma_fence_ops ops = {
-	.get_driver_name = name,
-	.get_timeline_name = name,
-};
 
 static void name_all(void)
 {
@@ -72,15 +62,7 @@ static struct dma_fence *recycled(uint64_t context, uint64_t seqno)
 	struct dma_fence *fence = dma_fence_pool_alloc(lookup.pool);
 
 	ladder_assert(fence);
-	dma_fence_pool_init(fence, &ops, NULL, context, seqno);
-	return fence;
-}
-
-static struct dma_fence *freed_by_rcu(uint64_t context, uint64_t seqno)
-{
-	struct dma_fence *fence = malloc(sizeof(*fence));
-
-	dma_fence_init(fence, &ops, NULL, context, seqno);
+	dma_fence_pool_init(fence, &gallery_ops, NULL, context, seqno);
 	return fence;
 }
 
@@ -113,14 +95,14 @@ static void set_up_last_life(void)
 		!dma_fence_pool_create(sizeof(struct dma_fence), &lookup.pool));
 	lookup.a = dma_fence_pool_alloc(lookup.pool);
 	lookup.a->life = UINT16_MAX - 1;
-	dma_fence_pool_init(lookup.a, &ops, NULL, OURS, 1);
+	dma_fence_pool_init(lookup.a, &gallery_ops, NULL, OURS, 1);
 	ladder_name(&lookup.a->refcount, "a.refcount");
 }
 
 static void set_up_freed(void)
 {
-	lookup.a = freed_by_rcu(OURS, 1);
-	lookup.b = freed_by_rcu(OURS, 2);
+	lookup.a = make_fence(&gallery_ops, OURS, 1);
+	lookup.b = make_fence(&gallery_ops, OURS, 2);
 	lookup.newest = lookup.a;
 	name_all();
 }
@@ -232,7 +214,7 @@ static void replace_and_signal(void)
 /* A fence that is made now, in fresh memory. */
 static void make_and_publish(void)
 {
-	dma_fence_init(lookup.fresh, &ops, NULL, OURS, 3);
+	dma_fence_init(lookup.fresh, &gallery_ops, NULL, OURS, 3);
 	publish(lookup.fresh);
 }
 
@@ -250,7 +232,7 @@ static void replace_in_slot(void)
 
 static void make_in_slot(void)
 {
-	dma_fence_init(lookup.fresh, &ops, NULL, OURS, 3);
+	dma_fence_init(lookup.fresh, &gallery_ops, NULL, OURS, 3);
 	set_slot(lookup.fresh);
 }
 

@@ -14,6 +14,7 @@
 #include "base/atomic.h"
 #include "base/lock.h"
 #include "ladder/gallery/gallery.h"
+#include "ladder/gallery/help.h"
 #include "ladder/scenario.h"
 #include "notifier/state.h"
 
@@ -110,11 +111,6 @@ static void set_up_inserted(void)
 {
 	set_up();
 	insert();
-}
-
-static void each(void)
-{
-	mmn_context_self();
 }
 
 static void fault(void)
@@ -226,7 +222,7 @@ const struct ladder_scenario notifier_fault = {
 	.explanation = "read_begin() waits while a change is open, and what "
 		       "was read is thrown away when the\nsequence has moved.",
 	.setup = set_up_inserted,
-	.each = each,
+	.each = number_thread,
 	.threads = { fault, change },
 	.titles = { "device fault", "change" },
 	.check = check,
@@ -239,7 +235,7 @@ const struct ladder_scenario notifier_insert = {
 		"Either the change finds the subscription, or the insert "
 		"finds the change in its slot.",
 	.setup = set_up_between,
-	.each = each,
+	.each = number_thread,
 	.threads = { insert_then_fault, change },
 	.titles = { "insert, fault", "change" },
 	.check = check,
@@ -250,7 +246,7 @@ const struct ladder_scenario notifier_remove = {
 	.what = "a subscription is removed and freed while the page changes",
 	.explanation = "The remover waits for callbacks on their way.",
 	.setup = set_up_inserted,
-	.each = each,
+	.each = number_thread,
 	.threads = { remove_and_free, change },
 	.titles = { "remove", "change" },
 };
@@ -260,7 +256,7 @@ const struct ladder_scenario notifier_crowded = {
 	.what = "the same when all slots are in use",
 	.explanation = "Changes without a slot go by a door that they share.",
 	.setup = set_up_crowded,
-	.each = each,
+	.each = number_thread,
 	.threads = { remove_and_free, change },
 	.titles = { "remove", "change" },
 };
@@ -271,7 +267,7 @@ const struct ladder_scenario notifier_move = {
 	.explanation = "A reader that has the new sequence sees that a change "
 		       "is open.",
 	.setup = set_up_changing,
-	.each = each,
+	.each = number_thread,
 	.threads = { fault, move_then_change },
 	.titles = { "device fault", "move, change" },
 	.check = check,
@@ -284,7 +280,7 @@ const struct ladder_scenario notifier_mail = {
 		"The reader takes no lock and waits for changes of its own "
 		"range only; the change\nelsewhere meets nobody.",
 	.setup = set_up_inserted,
-	.each = each,
+	.each = number_thread,
 	.threads = { fault, change, change_elsewhere },
 	.titles = { "device fault", "change", "elsewhere" },
 	.check = check,

@@ -4,6 +4,7 @@
  * calls what it is given; grace periods are liburcu's and not explored.
  */
 #include "ladder/gallery/gallery.h"
+#include "ladder/gallery/help.h"
 #include "ladder/scenario.h"
 
 /* Other scenarios have the explorer's. */
@@ -60,11 +61,6 @@ static void set_up(void)
 	ladder_name(&deferred.published, "published");
 }
 
-static void each(void)
-{
-	mmn_context_self();
-}
-
 static void await_barrier(void)
 {
 	mmn_rcu_barrier();
@@ -90,7 +86,7 @@ const struct ladder_scenario rcu_barrier_wait = {
 	.what = "a thread waits until what was deferred has been called",
 	.explanation = "What a callback wrote is there when the wait is over.",
 	.setup = set_up,
-	.each = each,
+	.each = number_thread,
 	.threads = { await_barrier, call_deferred },
 	.titles = { "barrier", "calls" },
 };
@@ -116,7 +112,7 @@ const struct ladder_scenario rcu_pointer = {
 	.what = "an object is published and read",
 	.explanation = "Who finds it finds it made.",
 	.setup = set_up,
-	.each = each,
+	.each = number_thread,
 	.threads = { publish_object, read_object },
 	.titles = { "publish", "read" },
 };

@@ -11,6 +11,7 @@
 #include "base/bug.c"
 
 #include "ladder/gallery/gallery.h"
+#include "ladder/gallery/help.h"
 #include "ladder/scenario.h"
 
 static uint32_t told, wanted;
@@ -33,11 +34,6 @@ static void set_up(void)
 	ladder_name(&wanted, "what it wants");
 }
 
-static void each(void)
-{
-	mmn_context_self();
-}
-
 static void set_handler(void)
 {
 	wanted = 1;
@@ -54,7 +50,7 @@ const struct ladder_scenario report_handler_set = {
 	.what = "a handler of reports is set while something is reported",
 	.explanation = "The handler finds what was prepared for it.",
 	.setup = set_up,
-	.each = each,
+	.each = number_thread,
 	.threads = { set_handler, report_one },
 	.titles = { "set", "report" },
 };

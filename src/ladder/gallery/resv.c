@@ -13,9 +13,9 @@
 #include <mmn/dma-resv.h>
 #include <stdlib.h>
 
-#include "base/context.h"
 #include "fence/fence.h"
 #include "ladder/gallery/gallery.h"
+#include "ladder/gallery/help.h"
 #include "ladder/scenario.h"
 
 static struct {
@@ -25,22 +25,6 @@ static struct {
 	/* of the producer's, before A signals */
 	int data;
 } resv;
-
-static const char *name(struct dma_fence *fence)
-{
-	(void)fence;
-	return "gallery";
-}
-
-static const struct dma_fence_ops ops = {
-	.get_driver_name = name,
-	.get_timeline_name = name,
-};
-
-static void each(void)
-{
-	mmn_context_self();
-}
 
 static void add(struct dma_fence *fence)
 {
@@ -53,10 +37,8 @@ static void add(struct dma_fence *fence)
 static void set_up_empty(void)
 {
 	dma_resv_init(&resv.obj);
-	resv.a = malloc(sizeof(*resv.a));
-	resv.b = malloc(sizeof(*resv.b));
-	dma_fence_init(resv.a, &ops, NULL, 1, 1);
-	dma_fence_init(resv.b, &ops, NULL, 1, 2);
+	resv.a = make_fence(&gallery_ops, 1, 1);
+	resv.b = make_fence(&gallery_ops, 1, 2);
 	resv.data = 0;
 	ladder_name(&resv.obj.seq, "seq");
 	ladder_name(&resv.obj.fences, "list");
@@ -81,7 +63,7 @@ static void set_up_unmade(void)
 
 static void make_and_add(void)
 {
-	dma_fence_init(resv.b, &ops, NULL, 1, 2);
+	dma_fence_init(resv.b, &gallery_ops, NULL, 1, 2);
 	add(resv.b);
 }
 
@@ -167,7 +149,7 @@ const struct ladder_scenario resv_test = {
 		"list was changed meanwhile (resv-strict).",
 	.fails = true,
 	.setup = set_up,
-	.each = each,
+	.each = number_thread,
 	.threads = { test, replace_and_signal },
 	.titles = { "tests", "adds, signals" },
 };
@@ -180,7 +162,7 @@ const struct ladder_scenario resv_strict = {
 		"same even number\nbefore and after the walk, nothing was put "
 		"anywhere meanwhile.",
 	.setup = set_up,
-	.each = each,
+	.each = number_thread,
 	.threads = { test_strictly, replace_and_signal },
 	.titles = { "tests", "adds, signals" },
 };
@@ -191,7 +173,7 @@ const struct ladder_scenario resv_idle = {
 	.explanation = "The flag of the fence is read with acquire, also "
 		       "without a reference.",
 	.setup = set_up,
-	.each = each,
+	.each = number_thread,
 	.threads = { signal_a, read_if_idle },
 	.titles = { "producer", "tests" },
 };
@@ -201,7 +183,7 @@ const struct ladder_scenario resv_made = {
 	.what = "a buffer gets a fence while somebody walks over its fences",
 	.explanation = "Who finds the fence finds it made.",
 	.setup = set_up_unmade,
-	.each = each,
+	.each = number_thread,
 	.threads = { walk, make_and_add },
 	.titles = { "walks", "adds" },
 };
@@ -212,7 +194,7 @@ const struct ladder_scenario resv_dropped = {
 	.explanation = "The writer has seen the signal, and hands that on "
 		       "with the list that is shorter.",
 	.setup = set_up,
-	.each = each,
+	.each = number_thread,
 	.threads = { signal_a, read_if_idle, reserve },
 	.titles = { "producer", "tests", "reserves" },
 };
@@ -223,7 +205,7 @@ const struct ladder_scenario resv_emptied = {
 	.explanation = "The writer has seen the signal, and hands that on "
 		       "with the empty place.",
 	.setup = set_up_two,
-	.each = each,
+	.each = number_thread,
 	.threads = { signal_a, read_if_left, reserve },
 	.titles = { "producer", "walks", "reserves" },
 };

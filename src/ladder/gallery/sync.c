@@ -3,8 +3,8 @@
 /* NOLINTNEXTLINE(bugprone-suspicious-include) */
 #include "sync/resv-poller.c"
 
-#include "base/context.h"
 #include "ladder/gallery/gallery.h"
+#include "ladder/gallery/help.h"
 #include "ladder/scenario.h"
 
 int event_open(enum event_kind kind, int *ret_fd)
@@ -41,22 +41,6 @@ static struct {
 	struct mmn_resv_poller *poller;
 } sync;
 
-static const char *name(struct dma_fence *fence)
-{
-	(void)fence;
-	return "gallery";
-}
-
-static const struct dma_fence_ops ops = {
-	.get_driver_name = name,
-	.get_timeline_name = name,
-};
-
-static void each(void)
-{
-	mmn_context_self();
-}
-
 static void set_up_shared(void)
 {
 	sync.shared = calloc(1, sizeof(*sync.shared));
@@ -81,10 +65,9 @@ static void use_and_put(void)
 /* It was armed, and its fence has signalled. */
 static void set_up_poller(void)
 {
-	struct dma_fence *fence = malloc(sizeof(*fence));
+	struct dma_fence *fence = make_fence(&gallery_ops, 1, 1);
 
 	dma_resv_init(&sync.resv);
-	dma_fence_init(fence, &ops, NULL, 1, 1);
 	ladder_assert(!mmn_resv_poller_create(&sync.resv, MMN_ACCESS_READ,
 					      &sync.poller));
 	ladder_assert(
@@ -119,7 +102,7 @@ const struct ladder_scenario sync_poller = {
 	.explanation = "One at a time arms; the other is told to try again, or "
 		       "comes after it.",
 	.setup = set_up_poller,
-	.each = each,
+	.each = number_thread,
 	.threads = { arm_poller, arm_poller },
 	.titles = { "arms", "arms" },
 };

@@ -3,8 +3,8 @@
 #include <mmn/dma-fence.h>
 #include <mmn/ww-mutex.h>
 
-#include "base/context.h"
 #include "ladder/gallery/gallery.h"
+#include "ladder/gallery/help.h"
 #include "ladder/scenario.h"
 
 static DEFINE_WD_CLASS(die_class);
@@ -18,11 +18,6 @@ static struct {
 	/* raised */
 	struct dma_fence_cancel cancel;
 } ww;
-
-static void each(void)
-{
-	mmn_context_self();
-}
 
 static void set_up_class(struct ww_class *class)
 {
@@ -109,7 +104,7 @@ const struct ladder_scenario ww_hand_over = {
 	.explanation = "Who waits gets the lock from who gives it back, and "
 		       "sees what he wrote.",
 	.setup = set_up,
-	.each = each,
+	.each = number_thread,
 	.threads = { count_once, count_once },
 	.titles = { "counts", "counts" },
 };
@@ -120,7 +115,7 @@ const struct ladder_scenario ww_cancel = {
 	.explanation = "The lock is handed to nobody then, and who finds it "
 		       "free sees what its last\nholder wrote.",
 	.setup = set_up_cancelled,
-	.each = each,
+	.each = number_thread,
 	.threads = { count_once, count_if_free },
 	.titles = { "counts", "cancelled" },
 };
@@ -130,7 +125,7 @@ const struct ladder_scenario ww_die = {
 	.what = "two threads take two locks in opposite order: wait-die",
 	.explanation = "The younger one backs off, the older one gets both.",
 	.setup = set_up,
-	.each = each,
+	.each = number_thread,
 	.threads = { take_a_b, take_b_a },
 	.titles = { "a, b", "b, a" },
 	.check = somebody_got_both,
@@ -142,7 +137,7 @@ const struct ladder_scenario ww_wound = {
 	.explanation = "The older one wounds the younger, which backs off when "
 		       "it has to wait.",
 	.setup = set_up_wound,
-	.each = each,
+	.each = number_thread,
 	.threads = { take_a_b, take_b_a },
 	.titles = { "a, b", "b, a" },
 	.check = somebody_got_both,
