@@ -44,7 +44,9 @@ struct region;
  */
 #define HOLD_SHIFT 7
 #define HOLD_COUNT ((UINT64_C(1) << (HOLD_SHIFT + 6)) - 1)
+#ifndef HOLD_BITS
 #define HOLD_BITS 6
+#endif
 #define NR_HOLDS (1u << HOLD_BITS)
 
 /*

@@ -9,6 +9,7 @@
 #include <linux/membarrier.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 
 #include "ladder/engine.h"
@@ -322,6 +323,14 @@ static long futex_wake(uint64_t word, uint32_t nr)
 	return (long)(sleepers < nr ? sleepers : nr);
 }
 
+/* A page would be sparse in the explorer's heap: lines will do. */
+static void *map(size_t size)
+{
+	void *p = memory_alloc(size, 64);
+
+	return p ? memset(p, 0, size) : NULL;
+}
+
 static long membarrier(long command)
 {
 	if (!engine->scenario->membarrier)
@@ -358,6 +367,8 @@ long mmn_syscall(long nr, long a0, long a1, long a2, long a3, long a4, long a5)
 		ladder_spin();
 		return 0;
 	}
+	if (nr == __NR_mmap && (a3 & MAP_ANONYMOUS))
+		return (long)(uintptr_t)map((size_t)a1);
 	engine_fail(LADDER_UNSUPPORTED, "system call %ld", nr);
 	return -ENOSYS;
 }

@@ -57,6 +57,26 @@ const struct ladder_scenario *const ladder_gallery[] = {
 #endif
 	/* heap.c */
 	&heap_first,
+	/* cache.c */
+	&cache_get,
+	&cache_get_alone,
+	&cache_get_none,
+	&cache_put,
+	&cache_put_other,
+	&cache_register,
+	&cache_change,
+	&cache_kick,
+	&cache_bell,
+	&cache_dead,
+	&cache_fence,
+	&cache_land,
+	&cache_entry,
+	/* hold.c */
+	&hold_list,
+	&hold_lists,
+	&hold_ended,
+	&hold_taken,
+	&hold_child,
 	/* inject.c */
 	&inject_armed,
 	/* mirror.c */

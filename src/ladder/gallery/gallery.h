@@ -65,6 +65,28 @@ extern const struct ladder_scenario source_off;
 /* heap.c */
 extern const struct ladder_scenario heap_first;
 
+/* cache.c */
+extern const struct ladder_scenario cache_get;
+extern const struct ladder_scenario cache_get_alone;
+extern const struct ladder_scenario cache_get_none;
+extern const struct ladder_scenario cache_put;
+extern const struct ladder_scenario cache_put_other;
+extern const struct ladder_scenario cache_register;
+extern const struct ladder_scenario cache_change;
+extern const struct ladder_scenario cache_kick;
+extern const struct ladder_scenario cache_bell;
+extern const struct ladder_scenario cache_dead;
+extern const struct ladder_scenario cache_fence;
+extern const struct ladder_scenario cache_land;
+extern const struct ladder_scenario cache_entry;
+
+/* hold.c */
+extern const struct ladder_scenario hold_list;
+extern const struct ladder_scenario hold_lists;
+extern const struct ladder_scenario hold_ended;
+extern const struct ladder_scenario hold_taken;
+extern const struct ladder_scenario hold_child;
+
 /* inject.c */
 extern const struct ladder_scenario inject_armed;
 
