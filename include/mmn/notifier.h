@@ -459,7 +459,9 @@ mmn_driver_predicate(bool (*is_held)(void *lock), void *arg)
  * @sub: filled in by the library
  *
  * The subscriber's memory, one per concurrent call; embed it in what the second
- * pass needs.
+ * pass needs.  A change that calls a subscription again because it has moved, see
+ * mmn_range_subscription_resize(), may be given the same one again: it is called
+ * once.
  */
 struct mmn_range_finish {
 	struct mmn_range_subscription *sub;

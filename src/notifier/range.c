@@ -840,6 +840,23 @@ static void enter_callback(struct walk *walk, struct range_sub *sub,
 				       !mmn_signals_are_held());
 }
 
+/*
+ * Who has moved since the change came may be called twice, and ask with the same
+ * object: one second pass comes after both.
+ */
+static bool is_chained(const struct walk *walk, const struct range_sub *sub,
+		       const struct mmn_range_finish *finish)
+{
+	const struct mmn_range_finish *at = walk->first;
+
+	/* relaxed: that it has moved was seen inside S, before this call */
+	if (id_before(mmn_load_relaxed(&sub->node.birth), walk->change->id))
+		return false;
+	while (at && at != finish)
+		at = at->next;
+	return at;
+}
+
 /* First pass of one subscriber; not inside. */
 static bool call_range(struct walk *walk, struct range_sub *sub)
 {
@@ -864,7 +881,7 @@ static bool call_range(struct walk *walk, struct range_sub *sub)
 			   "a change that may sleep was refused");
 		return walk->blockable;
 	}
-	if (finish) {
+	if (finish && !is_chained(walk, sub, finish)) {
 		/* relaxed: before we stop calling it */
 		mmn_fetch_add_relaxed(&sub->running, RUNNING_ONE);
 		finish->sub = public_range(sub);

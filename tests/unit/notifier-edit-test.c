@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/atomic.h"
+#include "base/compiler.h"
 
 static struct mmn_range_edit edit_of(uint32_t op, struct driver *driver,
 				     uintptr_t start, uintptr_t last)
@@ -228,6 +229,57 @@ TEST(a_callback_may_resize_its_own_subscription)
 /* ------------------------------------------------------------------ */
 /* Edits                                                              */
 /* ------------------------------------------------------------------ */
+
+/* A two-pass subscription with one finish, which moves while it is called. */
+struct mover {
+	struct mmn_range_subscription sub;
+	struct mmn_range_finish finish;
+	int nr_starts;
+	int nr_finishes;
+};
+
+static bool mover_start(struct mmn_range_subscription *sub,
+			const struct mmn_invalidate_desc *desc, uint64_t seq,
+			struct mmn_range_finish **ret_finish)
+{
+	struct mover *mover = container_of(sub, struct mover, sub);
+
+	(void)desc;
+	mmn_range_set_seq(sub, seq);
+	if (!mover->nr_starts++)
+		t_err(mmn_range_subscription_resize(sub, 5000, 5999), 0);
+	*ret_finish = &mover->finish;
+	return true;
+}
+
+static void mover_finish(struct mmn_range_finish *finish)
+{
+	container_of(finish, struct mover, finish)->nr_finishes++;
+}
+
+static const struct mmn_range_ops mover_ops = {
+	.invalidate_start = mover_start,
+	.invalidate_finish = mover_finish,
+};
+
+TEST(who_is_called_again_by_a_change_has_one_second_pass_in_it)
+{
+	const struct mmn_range_config config = {
+		.size = sizeof(config),
+		.ops = &mover_ops,
+		.lock = mmn_driver_no_lock(),
+	};
+	struct mmn_state *state = new_state();
+	struct mover mover = { .nr_starts = 0 };
+
+	t_err(mmn_range_subscription_init(&mover.sub, &config), 0);
+	t_err(mmn_range_subscription_insert(&mover.sub, state, 1000, 1999), 0);
+	change(state, 0, 9999);
+	t_eq(mover.nr_starts, 2);
+	t_eq(mover.nr_finishes, 1);
+	t_err(mmn_range_subscription_remove(&mover.sub), 0);
+	mmn_state_put(state);
+}
 
 TEST(a_hole_is_punched_in_one_step)
 {
