@@ -14,7 +14,8 @@
  *	none		nothing: no lock, no system call
  *
  * They are set only while SIGNALED is not, in the same word, so that no barrier
- * between two words is needed.
+ * between two words is needed.  But for SLEEPER: who waits for the end of the enable
+ * op, or for the time of the signal, sets it later and is woken by who brings that.
  *
  *	CPU0: adds a callback              CPU1: signals
  *

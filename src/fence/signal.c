@@ -26,7 +26,6 @@
  * array or a chain needs no thread to be signalled by.
  */
 #include <limits.h>
-#include <sched.h>
 
 #include "base/context.h"
 #include "base/probe.h"
@@ -45,7 +44,10 @@ struct signal_queue {
 static __thread struct signal_queue queue
 	__attribute__((tls_model("initial-exec")));
 
-/* True for the one who did it; *@ret_was is what the flags were. */
+/*
+ * True for the one who did it; *@ret_was is what the flags were, with a sleeper
+ * who waits for the time.
+ */
 static bool mark_signaled(struct dma_fence *fence, int64_t timestamp,
 			  unsigned long *ret_was)
 {
@@ -72,11 +74,11 @@ static bool mark_signaled(struct dma_fence *fence, int64_t timestamp,
 		mmn_store_relaxed(&fence->ops, NULL);
 	fence->timestamp = timestamp;
 	/*
-	 * pair(fence_time): release, with the acquire in
-	 * dma_fence_timestamp().  Without it the time may be read before it is
-	 * there.
+	 * pair(fence_time): release, with the acquire in await_flags().
+	 * Without it the time may be read before it is there.
 	 */
-	mmn_fetch_or_release(&fence->flags, FENCE_BIT(TIMESTAMP));
+	was |= mmn_fetch_or_release(&fence->flags, FENCE_BIT(TIMESTAMP)) &
+	       FENCE_BIT(SLEEPER);
 	MMN_PROBE(fence_signaled, fence, fence->context, fence->seqno);
 	*ret_was = was;
 	return true;
@@ -160,15 +162,40 @@ static void run_or_queue(struct dma_fence *fence)
 	work_off_queue();
 }
 
+/*
+ * It has signalled: sleep until @bit is as @wanted.  Not spin: who is to change it
+ * may be waiting for this very processor, below our priority.
+ */
+static void await_flags(struct dma_fence *fence, unsigned long bit, bool wanted)
+{
+	unsigned long flags;
+
+	for (;;) {
+		/*
+		 * pair(fence_enabled): acquire, with the release in
+		 * fence_end_enable().  Without it the producer may take down
+		 * what its enable op is still writing to.
+		 *
+		 * pair(fence_time): acquire, with the release in
+		 * mark_signaled().  Without it the time may be read before it
+		 * is there.
+		 */
+		flags = mmn_load_acquire(&fence->flags);
+		if (!!(flags & bit) == wanted)
+			return;
+		/* relaxed: in the word itself that changes */
+		if (flags & FENCE_BIT(SLEEPER) ||
+		    mmn_cmpxchg_relaxed(&fence->flags, &flags,
+					flags | FENCE_BIT(SLEEPER)))
+			mmn_wait_briefly(fence_futex(fence),
+					 (uint32_t)(flags |
+						    FENCE_BIT(SLEEPER)));
+	}
+}
+
 static void await_enable_op(struct dma_fence *fence)
 {
-	/*
-	 * pair(fence_enabled): acquire, with the release in
-	 * fence_end_enable().  Without it the producer may take down what its
-	 * enable op is still writing to.
-	 */
-	while (mmn_load_acquire(&fence->flags) & FENCE_BIT(ENABLING))
-		sched_yield();
+	await_flags(fence, FENCE_BIT(ENABLING), false);
 }
 
 static bool signal_fence(struct dma_fence *fence, int64_t timestamp,
@@ -369,12 +396,7 @@ int64_t dma_fence_timestamp(struct dma_fence *fence)
 	mmn_bug_on(!late, "the time of a signal that has not been");
 	if (!late)
 		return (int64_t)mmn_now_ns();
-	/*
-	 * pair(fence_time): acquire, with the release in mark_signaled().
-	 * Without it the time may be read before it is there.
-	 */
-	while (!(mmn_load_acquire(&fence->flags) & FENCE_BIT(TIMESTAMP)))
-		sched_yield();
+	await_flags(fence, FENCE_BIT(TIMESTAMP), true);
 	return fence->timestamp;
 }
 
@@ -400,12 +422,17 @@ bool fence_claim_enable(struct dma_fence *fence)
 
 void fence_end_enable(struct dma_fence *fence)
 {
+	unsigned long was;
+
 	/*
-	 * pair(fence_enabled): release, with the acquire in await_enable_op()
-	 * and mark_signaled().  Without it the producer may take down what its enable op is still
-	 * writing to.
+	 * pair(fence_enabled): release, with the acquire in await_flags() and
+	 * mark_signaled().  Without it the producer may take down what its
+	 * enable op is still writing to.
 	 */
-	mmn_fetch_and_release(&fence->flags, ~FENCE_BIT(ENABLING));
+	was = mmn_fetch_and_release(&fence->flags, ~FENCE_BIT(ENABLING));
+	/* Before the signal it is the fence that they sleep for. */
+	if (unlikely(was & FENCE_BIT(SIGNALED)) && was & FENCE_BIT(SLEEPER))
+		mmn_wake(fence_futex(fence), INT_MAX);
 }
 
 /* Has the producer got it under way? */

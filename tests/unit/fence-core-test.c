@@ -10,7 +10,9 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #define BIT(name) (1ul << DMA_FENCE_FLAG_##name##_BIT)
 
@@ -307,6 +309,15 @@ TEST(enabling_happens_once)
 	pthread_barrier_destroy(&start);
 }
 
+/* The library's calls come here as well. */
+static __thread unsigned int nr_yields;
+
+__attribute__((visibility("default"))) int sched_yield(void)
+{
+	nr_yields++;
+	return (int)syscall(SYS_sched_yield);
+}
+
 static bool op_is_running, op_has_returned;
 
 static bool enable_slowly(struct dma_fence *fence)
@@ -348,8 +359,11 @@ TEST(a_signal_outlasts_the_enable_op)
 		/* Also when somebody else was first, who need not wait. */
 		if (twice)
 			dma_fence_signal_locked(&raced);
+		nr_yields = 0;
 		t_err(dma_fence_signal(&raced), twice ? -EINVAL : 0);
 		t_ok(op_has_returned);
+		/* It sleeps: the op's thread may have a lower priority. */
+		t_eq(nr_yields, 0);
 		pthread_join(thread, NULL);
 	}
 }
