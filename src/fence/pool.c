@@ -30,6 +30,7 @@
 #include <string.h>
 
 #include "base/inject.h"
+#include "base/process.h"
 #include "fence/fence.h"
 
 enum { OBJECTS_PER_CHUNK = 32, MAX_OBJECT_SIZE = 65536 };
@@ -53,8 +54,9 @@ struct chunk {
 
 struct dma_fence_pool {
 	struct mmn_rcu_head rcu;
-	/* const after create */
+	/* const after create, both */
 	size_t stride;
+	uint32_t generation;
 	/* protects what follows */
 	struct spinlock lock;
 	struct object *free;
@@ -65,6 +67,18 @@ struct dma_fence_pool {
 static struct object *object_of(struct dma_fence *fence)
 {
 	return container_of(fence, struct object, fence);
+}
+
+/*
+ * For what a fork child may do, too.  There the lock may be held by a thread that
+ * did not come along, and what it guards half changed: false, it stays as it is.
+ */
+static bool enter_pool(struct dma_fence_pool *pool)
+{
+	if (unlikely(pool->generation != mmn_process_generation()))
+		return mmn_spin_trylock(&pool->lock);
+	mmn_spin_lock(&pool->lock);
+	return true;
 }
 
 int dma_fence_pool_create(size_t object_size, struct dma_fence_pool **ret_pool)
@@ -79,6 +93,7 @@ int dma_fence_pool_create(size_t object_size, struct dma_fence_pool **ret_pool)
 		pool = calloc(1, sizeof(*pool));
 	if (!pool)
 		return -ENOMEM;
+	pool->generation = mmn_process_adopt();
 	pool->stride = (size + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
 	*ret_pool = pool;
 	return 0;
@@ -102,9 +117,8 @@ void dma_fence_pool_destroy(struct dma_fence_pool *pool)
 {
 	bool used;
 
-	if (!pool)
+	if (!pool || !enter_pool(pool))
 		return;
-	mmn_spin_lock(&pool->lock);
 	used = pool->nr_used != 0;
 	mmn_spin_unlock(&pool->lock);
 	mmn_bug_on(used, "a pool is destroyed while fences of it are in use");
@@ -186,7 +200,8 @@ static void add_free(struct dma_fence *fence, bool was_used)
 	struct object *object = object_of(fence);
 	struct dma_fence_pool *pool = object->pool;
 
-	mmn_spin_lock(&pool->lock);
+	if (!enter_pool(pool))
+		return;
 	object->next_free = pool->free;
 	pool->free = object;
 	pool->nr_used -= was_used;
@@ -209,7 +224,8 @@ static void rest(struct dma_fence *fence)
 	struct dma_fence_pool *pool = object_of(fence)->pool;
 
 	mmn_rcu_defer((struct mmn_rcu_head *)(void *)&fence->stage, add_later);
-	mmn_spin_lock(&pool->lock);
+	if (!enter_pool(pool))
+		return;
 	pool->nr_used--;
 	mmn_spin_unlock(&pool->lock);
 }
