@@ -132,8 +132,8 @@ struct dma_fence *dma_fence_slot_get(struct dma_fence_slot *slot);
  * Takes no reference and writes nothing.  There was a moment during the call when
  * the fence in the slot was what is returned.
  *
- * A fence is mistaken for another only if its memory begins 65536 lives, and is in
- * this slot in the last of them, while two loads are made.
+ * No fence is mistaken for another that was in its memory: they are counted, and
+ * before the count, of 16 bits, begins anew the memory rests for a grace period.
  *
  * Context: any but signal handlers; a read section is taken inside.
  * Ordering: true: what the producer wrote before it signalled is visible.

@@ -22,8 +22,9 @@
  * - A wait whose fence has signalled is never reported as a timeout.
  * - Signalling a fence that nobody waits for takes no lock and makes no system
  *   call.
- * - In a fork child fences are copies that may be looked at and dropped; their memory
- *   is not given back, and nobody is waited for who did not come along.
+ * - In a fork child fences are copies.  dma_fence_test_signaled_flag() looks at them,
+ *   and they may be dropped; their memory is not given back, and nobody is waited
+ *   for who did not come along.
  * - Memory of fences is freed after a grace period.  So this is right for each
  *   fence that does not come from a pool that recycles:
  *
@@ -110,9 +111,10 @@ struct dma_fence_link {
  * @fence: has signalled; the caller keeps a reference to it meanwhile
  * @cb: is on no list; the callback may free it
  *
- * Runs in the thread that signals.  It must not wait for this fence, nor take a
- * lock that anybody holds while waiting for it, nor drop the last reference to
- * it; it should be short.
+ * Runs in the thread that signals, perhaps inside a read section of that.  It must
+ * not wait for this fence, nor for a grace period, nor take a lock that anybody
+ * holds while waiting for either, nor drop the last reference to the fence; it
+ * should be short.
  */
 typedef void (*dma_fence_func_t)(struct dma_fence *fence,
 				 struct dma_fence_cb *cb);

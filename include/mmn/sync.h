@@ -198,7 +198,7 @@ void mmn_sw_sync_destroy(struct mmn_sw_sync *timeline);
  * mmn_sw_sync_create_fence - a fence that signals at a value
  * @timeline: any thread
  * @value: one that has been reached gives a fence that has signalled; values
- *	wrap, and are reached if they are less than 2^31 steps behind
+ *	wrap, and are reached if they are at most 2^31 steps behind
  * @ret_fence: a reference; the same fence for the same value while that is pending
  *
  * Context: uses the heap.

@@ -65,7 +65,10 @@ TEST(values_wrap)
 {
 	struct mmn_sw_sync *timeline = create();
 	struct dma_fence *far = at(timeline, INT_MAX), *past, *wrapped;
+	struct dma_fence *behind = at(timeline, 0x80000000u);
 
+	t_eq(dma_fence_get_status(behind), 1);
+	dma_fence_put(behind);
 	t_err(mmn_sw_sync_inc(timeline, INT_MAX), 0);
 	t_eq(dma_fence_get_status(far), 1);
 	past = at(timeline, 0x80000001u);
