@@ -27,7 +27,8 @@ help:
 	@echo 'make check     build and run all tests'
 	@echo 'make check-long  1e8 operations of the notifier leave nothing behind,'
 	@echo '               and races of fences as often as the specification has them;'
-	@echo '               ten minutes of torture, and five of the cache alone'
+	@echo '               ten minutes of torture, five of the cache alone, and 1e7'
+	@echo '               gets from it'
 	@echo 'make bench     print the benchmarks, each a ratio in one process, and'
 	@echo '               draw figures in FIGURES=$(FIGURES)/'
 	@echo 'make figures   draw those of doc/ anew'
@@ -58,6 +59,7 @@ check: deps build
 check-long: build
 	T_OPERATIONS=100000000 $(BUILD)/tests/notifier-count-test \
 		many_operations_leave_nothing_behind
+	T_OPERATIONS=10000000 $(BUILD)/tests/cache-stress-test
 	export T_FULL=1 T_TIMEOUT_SCALE=10; \
 	$(BUILD)/tests/fence-core-test after_removal_a_callback_does_not_run && \
 	$(BUILD)/tests/fence-pool-test readers_find_what_was_in_the_slot && \
