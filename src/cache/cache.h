@@ -103,6 +103,8 @@ struct region {
 	struct list_head link;
 	/* lock: in cache->live */
 	struct itree_node node;
+	/* const while PENDING: it overlaps LIVE ones; no others can come */
+	bool crowded;
 	/* lock: PENDING and to be thrown away */
 	bool purged;
 	/* worker: a grace period has passed since it is DYING */

@@ -42,6 +42,8 @@ struct request {
 	uint64_t deadline_ns;
 	/* The union with those it overlaps may be tried. */
 	bool may_merge;
+	/* There are some. */
+	bool crowded;
 	/* What is being tried is a union. */
 	bool merged;
 	/* The pressure op was asked. */
@@ -322,36 +324,6 @@ static bool is_live(const struct region *region)
 	return mmn_load_relaxed(&region->state) == REGION_LIVE;
 }
 
-/* The range to register, and with what access.  Lock held. */
-static void choose_range(struct request *req, struct mmn_cache_region *want)
-{
-	struct mmn_cache *cache = req->cache;
-	uintptr_t start = req->start, last = req->last;
-	uint32_t access = req->access;
-	struct itree_node *node;
-	struct region *region;
-
-	itree_for_each_overlap (node, &cache->live, req->start, req->last) {
-		region = live_of(node);
-		if (!is_live(region))
-			continue;
-		if (region->public.start < start)
-			start = region->public.start;
-		if (region->public.last > last)
-			last = region->public.last;
-		access |= region->public.access;
-	}
-	req->merged = req->may_merge &&
-		      (start != req->start || last != req->last ||
-		       access != req->access) &&
-		      last - start < cache->config.merge_bytes &&
-		      last - start < cache->config.max_bytes &&
-		      last - start < INDEX_MAX_PAGES * (cache->page_mask + 1);
-	want->start = req->merged ? start : req->start;
-	want->last = req->merged ? last : req->last;
-	want->access = req->merged ? access : req->access;
-}
-
 static bool contains(const struct region *region, const struct request *req)
 {
 	return region->public.start <= req->start &&
@@ -359,23 +331,55 @@ static bool contains(const struct region *region, const struct request *req)
 	       !(req->access & ~region->public.access);
 }
 
-static struct region *find_locked(struct request *req)
+/*
+ * The region that will do, or NULL, and the smallest one around all that overlap.
+ * Lock held.
+ */
+static struct region *look_around(struct request *req,
+				  struct mmn_cache_region *around)
 {
 	struct itree_node *node;
+	struct itree_iter iter;
 	struct region *region;
 
-	itree_for_each_overlap (node, &req->cache->live, req->start,
-				req->last) {
+	around->start = req->start;
+	around->last = req->last;
+	around->access = req->access;
+	req->crowded = false;
+	itree_iter_init(&iter, &req->cache->live, req->start, req->last);
+	while ((node = itree_iter_next(&iter))) {
 		region = live_of(node);
 		if (!is_live(region))
 			continue;
-		if (!contains(region, req))
-			return NULL;
-		/* The worker sums up after the lock. */
-		hold_get(hold_mine, region);
-		return region;
+		if (contains(region, req))
+			return region;
+		if (region->public.start < around->start)
+			around->start = region->public.start;
+		if (region->public.last > around->last)
+			around->last = region->public.last;
+		around->access |= region->public.access;
+		req->crowded = true;
 	}
 	return NULL;
+}
+
+/* What to register: @want is what is around all, see look_around(). */
+static void choose_range(struct request *req, struct mmn_cache_region *want)
+{
+	struct mmn_cache *cache = req->cache;
+	uintptr_t bytes = want->last - want->start;
+
+	req->merged = req->may_merge &&
+		      (want->start != req->start || want->last != req->last ||
+		       want->access != req->access) &&
+		      bytes < cache->config.merge_bytes &&
+		      bytes < cache->config.max_bytes &&
+		      bytes < INDEX_MAX_PAGES * (cache->page_mask + 1);
+	if (req->merged)
+		return;
+	want->start = req->start;
+	want->last = req->last;
+	want->access = req->access;
 }
 
 /* Is somebody registering part of it?  Lock held. */
@@ -396,13 +400,15 @@ static struct region *find_pending(struct mmn_cache *cache, uintptr_t start,
 }
 
 /* Lock held; room was made. */
-static struct region *start_pending(struct mmn_cache *cache,
+static struct region *start_pending(const struct request *req,
 				    const struct mmn_cache_region *want)
 {
+	struct mmn_cache *cache = req->cache;
 	struct region *region = region_take(cache);
 
 	region->public = *want;
 	region->getter = mmn_context_self();
+	region->crowded = req->crowded;
 	region->purged = false;
 	region->subscribed = false;
 	/* relaxed: under the lock; others look for LIVE or DYING */
@@ -459,10 +465,13 @@ static int step(struct request *req, struct region **ret_region, bool *ret_live)
 	int err;
 
 	req->awaited = NULL;
-	*ret_region = find_locked(req);
+	*ret_region = look_around(req, &want);
 	*ret_live = *ret_region;
-	if (*ret_live)
+	if (*ret_live) {
+		/* The worker sums up after the lock. */
+		hold_get(hold_mine, *ret_region);
 		return 0;
+	}
 	/* relaxed: under the lock */
 	if (mmn_load_relaxed(&cache->stop))
 		return -ESTALE;
@@ -480,7 +489,7 @@ static int step(struct request *req, struct region **ret_region, bool *ret_live)
 		return step(req, ret_region, ret_live);
 	}
 	if (!err)
-		*ret_region = start_pending(cache, &want);
+		*ret_region = start_pending(req, &want);
 	return err;
 }
 

@@ -264,7 +264,8 @@ bool region_publish(struct region *region, uint64_t seq)
 	 */
 	if (!region->purged && !mmn_range_read_retry(&region->sub, seq) &&
 	    mmn_cmpxchg_release(&region->state, &pending, REGION_LIVE)) {
-		replace(region);
+		if (region->crowded)
+			replace(region);
 		index_show(&places, region->public.start,
 			   region->public.access);
 		make_live(region);
