@@ -14,16 +14,23 @@
  * does nothing shows what calling costs, for it is in all the others too.
  *
  * With two threads the figure to compare with is that of two threads with a cache
- * each: two processors may share a core.
+ * each: two processors may share a core.  Both are measured in short slices, in
+ * turn, and compared slice by slice, because the machine changes meanwhile.
+ *
+ * A change is not over with its end: what it took out has to be deregistered, and
+ * some leave that to the next get.  So there are also a change and getting again what
+ * it took out, by the clock; and the processor time that this costs all threads.
  */
 #define BENCH_REPETITIONS 15
 #include "bench.h"
 
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <mmn/cache.h>
 #include <mmn/notifier.h>
@@ -218,25 +225,23 @@ static void nothing_destroy(void *cache)
 	(void)cache;
 }
 
-static const struct contestant mmn_contestant = { "libmmn",   mmn_create,
-						  mmn_get,    mmn_put,
-						  mmn_change, mmn_destroy };
+static const struct contestant mmn_contestant = {
+	"libmmn", mmn_create, mmn_get, mmn_put, mmn_change, mmn_destroy, false
+};
 static const struct contestant locked_contestant = {
-	"mutex and tree", locked_create, locked_get,
-	locked_put,	  locked_change, locked_destroy
+	"mutex and tree", locked_create,  locked_get, locked_put,
+	locked_change,	  locked_destroy, false
 };
 static const struct contestant nothing_contestant = {
-	"nothing",   nothing_create, nothing_get,
-	nothing_put, nothing_change, nothing_destroy
+	"nothing",	nothing_create,	 nothing_get, nothing_put,
+	nothing_change, nothing_destroy, false
 };
 
 /* The first one is compared with the last one. */
 static const struct contestant *const contestants[] = {
-	&mmn_contestant,
-	&nothing_contestant,
-	&locked_contestant,
+	&mmn_contestant,	&nothing_contestant, &locked_contestant,
 #if HAVE_UCX
-	&ucx_contestant,
+	&ucx_prompt_contestant, &ucx_contestant,
 #endif
 };
 
@@ -247,10 +252,15 @@ static const struct contestant *const contestants[] = {
 static uint32_t picks[NR_PICKS];
 static FILE *table;
 
-/* The repetitions of one figure. */
+/* The repetitions of one figure; of some contestants none. */
 struct figure {
 	double ns[NR_CONTESTANTS][BENCH_REPETITIONS];
 };
+
+static bool takes_part(const struct figure *figure, size_t c)
+{
+	return figure->ns[c][0] != 0;
+}
 
 /* One line of what is printed, and a point for each in the table. */
 static void show(const char *what, const char *name, uint64_t x,
@@ -261,8 +271,12 @@ static void show(const char *what, const char *name, uint64_t x,
 
 	printf("%-34s %8llu", what, (unsigned long long)x);
 	for (c = 0; c < NR_CONTESTANTS; c++) {
+		if (!takes_part(figure, c)) {
+			printf(" %17s", "-");
+			continue;
+		}
 		results[c] = bench_sort(figure->ns[c]);
-		printf(" %9.1f (%.1f)", results[c].median, results[c].min);
+		printf(" %9.2f (%.2f)", results[c].median, results[c].min);
 		if (table && name)
 			fprintf(table, "%s\t%s\t%llu\t%.2f\t%.2f\t%.2f\n", name,
 				contestants[c]->name, (unsigned long long)x,
@@ -278,10 +292,8 @@ static void show(const char *what, const char *name, uint64_t x,
 struct job {
 	const struct contestant *by;
 	void *cache;
-	uint64_t n;
-	int cpu;
-	double ns;
-	pthread_barrier_t *start;
+	/* where it goes on in picks */
+	uint64_t at;
 };
 
 static void hit(void *arg, uint64_t n)
@@ -293,46 +305,101 @@ static void hit(void *arg, uint64_t n)
 		job->by->put(
 			job->cache,
 			job->by->get(job->cache,
-				     BASE + 64 + picks[i % NR_PICKS] * STRIDE,
+				     BASE + 64 +
+					     picks[(job->at + i) % NR_PICKS] *
+						     STRIDE,
 				     512));
+	job->at += n;
 }
 
-static void *hit_thread(void *arg)
+/* So many slices of each kind in one repetition. */
+#define SLICES 31
+#define SLICE_NS 300000
+
+/* Two threads that do the same at the same time. */
+struct duo {
+	const struct contestant *by;
+	/* of each thread: its own, and the common one */
+	void *caches[2][2];
+	uint64_t n;
+	_Atomic uint32_t arrived;
+	double ns[2][2][SLICES];
+};
+
+struct duo_member {
+	struct duo *duo;
+	int me;
+};
+
+/* Both are there: no sleep, which one of the two would notice later. */
+static void meet(struct duo *duo, uint32_t meeting)
 {
-	struct job *job = arg;
+	atomic_fetch_add_explicit(&duo->arrived, 1, memory_order_acq_rel);
+	while (atomic_load_explicit(&duo->arrived, memory_order_acquire) <
+	       2 * meeting)
+		sched_yield();
+}
+
+static void *duo_thread(void *arg)
+{
+	struct duo_member *member = arg;
+	struct duo *duo = member->duo;
+	int me = member->me, slice, kind;
+	/* Not the regions that the other one has just brought in. */
+	struct job jobs[2] = {
+		{ duo->by, duo->caches[me][0], (uint64_t)me * NR_PICKS / 2 },
+		{ duo->by, duo->caches[me][1], (uint64_t)me * NR_PICKS / 2 },
+	};
+	uint32_t meeting = 0;
 	cpu_set_t cpus;
 
 	CPU_ZERO(&cpus);
-	CPU_SET(job->cpu, &cpus);
+	CPU_SET(me, &cpus);
 	sched_setaffinity(0, sizeof(cpus), &cpus);
 	/* The first look at each costs more. */
-	hit(job, 1000);
-	pthread_barrier_wait(job->start);
-	job->ns = bench_once(hit, job, job->n);
+	hit(&jobs[0], 1000);
+	hit(&jobs[1], 1000);
+	for (slice = 0; slice < SLICES; slice++)
+		for (kind = 0; kind < 2; kind++) {
+			meet(duo, ++meeting);
+			duo->ns[kind][me][slice] =
+				bench_once(hit, &jobs[kind], duo->n);
+		}
 	return NULL;
 }
 
-/* Both threads at once; the mean of the two. */
-static double two_threads(const struct contestant *by, void *a, void *b,
-			  uint64_t n)
+static double median(double *values)
 {
-	struct job jobs[2] = { { .by = by, .cache = a },
-			       { .by = by, .cache = b } };
-	pthread_barrier_t start;
-	pthread_t threads[2];
-	int k;
+	qsort(values, SLICES, sizeof(*values), bench_compare);
+	return values[SLICES / 2];
+}
 
-	pthread_barrier_init(&start, NULL, 2);
-	for (k = 0; k < 2; k++) {
-		jobs[k].n = n;
-		jobs[k].cpu = k;
-		jobs[k].start = &start;
-		if (pthread_create(&threads[k], NULL, hit_thread, &jobs[k]))
+/* One repetition: the medians of both kinds, and that of their ratios. */
+static void two_threads(const struct contestant *by, void *a, void *b,
+			double ns, double *ret_each, double *ret_shared,
+			double *ret_ratio)
+{
+	struct duo duo = { .by = by,
+			   .caches = { { a, a }, { b, a } },
+			   .n = (uint64_t)(SLICE_NS / ns) + 1 };
+	struct duo_member members[2] = { { &duo, 0 }, { &duo, 1 } };
+	double kinds[2][SLICES], ratios[SLICES];
+	pthread_t threads[2];
+	int k, i;
+
+	for (k = 0; k < 2; k++)
+		if (pthread_create(&threads[k], NULL, duo_thread, &members[k]))
 			abort();
-	}
 	for (k = 0; k < 2; k++)
 		pthread_join(threads[k], NULL);
-	return (jobs[0].ns + jobs[1].ns) / 2;
+	for (i = 0; i < SLICES; i++) {
+		for (k = 0; k < 2; k++)
+			kinds[k][i] = (duo.ns[k][0][i] + duo.ns[k][1][i]) / 2;
+		ratios[i] = kinds[1][i] / kinds[0][i];
+	}
+	*ret_each = median(kinds[0]);
+	*ret_shared = median(kinds[1]);
+	*ret_ratio = median(ratios);
 }
 
 static void fill(const struct contestant *by, void *cache, uint64_t first,
@@ -344,12 +411,24 @@ static void fill(const struct contestant *by, void *cache, uint64_t first,
 		by->put(cache, by->get(cache, BASE + i * STRIDE, SIZE));
 }
 
-/* Changes over @k of @regions regions: 0: over the hole behind one. */
-static double changes(const struct contestant *by, void *cache,
-		      uint64_t regions, uint64_t k, unsigned int turn)
+static double processor_ns(void)
 {
-	uint64_t began, first, sum = 0;
+	struct timespec now;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+	return (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
+}
+
+/* What a change costs, one with getting again, and all threads. */
+enum { CHANGE, CYCLE, PROCESSOR, NR_COSTS };
+
+/* Changes over @k of @regions regions: 0: over the hole behind one. */
+static void changes(const struct contestant *by, void *cache, uint64_t regions,
+		    uint64_t k, unsigned int turn, double *ret_costs)
+{
 	unsigned int i, nr = k > 16 ? CHANGES / 16 : CHANGES;
+	uint64_t began, ended, first, change = 0, cycle = 0;
+	double processor = processor_ns();
 
 	for (i = 0; i < nr; i++) {
 		first = picks[(turn * CHANGES + i) % NR_PICKS];
@@ -361,64 +440,122 @@ static double changes(const struct contestant *by, void *cache,
 				   (k - 1) * STRIDE + SIZE);
 		else
 			by->change(cache, BASE + first * STRIDE + SIZE, SIZE);
-		sum += bench_now() - began;
+		ended = bench_now();
 		fill(by, cache, first, k);
+		cycle += bench_now() - began;
+		change += ended - began;
 	}
-	return (double)sum / nr;
+	/* What is left to a thread of its own is done in a moment. */
+	usleep(1000);
+	ret_costs[CHANGE] = (double)change / nr;
+	ret_costs[CYCLE] = (double)cycle / nr;
+	ret_costs[PROCESSOR] = (processor_ns() - processor) / nr;
 }
 
 /* ------------------------------------------------------------------ */
 
-static void show_changes(void **caches, uint64_t regions)
+static const uint64_t over[] = { 0, 1, 16, 256 };
+
+#define NR_OVER (sizeof(over) / sizeof(*over))
+
+static struct figure costs_of[NR_OVER][NR_COSTS];
+
+/* Those whose hits are measured, or the others. */
+static void measure_changes(void **caches, uint64_t regions, bool changes_only)
 {
-	static const uint64_t over[] = { 0, 1, 16, 256 };
-	struct figure figure;
-	char what[64];
-	unsigned int i;
+	double costs[NR_COSTS];
+	unsigned int i, cost;
 	size_t k, c;
 
-	for (k = 0; k < sizeof(over) / sizeof(*over); k++) {
-		if (over[k] > regions)
-			continue;
+	for (k = 0; k < NR_OVER && over[k] <= regions; k++)
 		for (i = 0; i < BENCH_REPETITIONS; i++)
-			for (c = 0; c < NR_CONTESTANTS; c++)
-				figure.ns[c][i] =
-					changes(contestants[c], caches[c],
-						regions, over[k], i);
-		snprintf(what, sizeof(what), "change over %u regions",
-			 (unsigned int)over[k]);
-		show(what, over[k] == 1 ? "cache-change" : NULL, regions,
-		     &figure);
-	}
+			for (c = 0; c < NR_CONTESTANTS; c++) {
+				if (contestants[c]->changes_only !=
+				    changes_only)
+					continue;
+				changes(contestants[c], caches[c], regions,
+					over[k], i, costs);
+				for (cost = 0; cost < NR_COSTS; cost++)
+					costs_of[k][cost].ns[c][i] =
+						costs[cost];
+			}
+}
+
+static void show_changes(uint64_t regions)
+{
+	static const char *const names[NR_COSTS] = { "cache-change",
+						     "cache-cycle",
+						     "cache-processor" };
+	unsigned int cost;
+	char what[64];
+	size_t k;
+
+	for (k = 0; k < NR_OVER && over[k] <= regions; k++)
+		for (cost = 0; cost < (over[k] ? NR_COSTS : 1); cost++) {
+			if (cost == CYCLE)
+				strcpy(what, "  and getting them again");
+			else if (cost == PROCESSOR)
+				strcpy(what, "  processor time of that");
+			else
+				snprintf(what, sizeof(what),
+					 "change over %u regions",
+					 (unsigned int)over[k]);
+			show(what, over[k] == 1 ? names[cost] : NULL, regions,
+			     &costs_of[k][cost]);
+		}
 }
 
 static void show_hits(void **a, void **b, uint64_t regions, unsigned int ms)
 {
-	struct figure one, each, shared;
-	uint64_t n[NR_CONTESTANTS];
+	static struct figure one, each, shared, ratio;
 	struct job job;
 	unsigned int i;
+	uint64_t n[NR_CONTESTANTS];
 	size_t c;
 
 	for (c = 0; c < NR_CONTESTANTS; c++) {
-		job = (struct job){ .by = contestants[c], .cache = a[c] };
+		if (contestants[c]->changes_only)
+			continue;
+		job = (struct job){ contestants[c], a[c], 0 };
 		n[c] = bench_calibrate(hit, &job, ms);
 	}
 	for (i = 0; i < BENCH_REPETITIONS; i++)
 		for (c = 0; c < NR_CONTESTANTS; c++) {
-			job = (struct job){ .by = contestants[c],
-					    .cache = a[c] };
+			if (contestants[c]->changes_only)
+				continue;
+			job = (struct job){ contestants[c], a[c], 0 };
 			one.ns[c][i] = bench_once(hit, &job, n[c]);
-			each.ns[c][i] =
-				two_threads(contestants[c], a[c], b[c], n[c]);
-			shared.ns[c][i] =
-				two_threads(contestants[c], a[c], a[c], n[c]);
+			two_threads(contestants[c], a[c], b[c], one.ns[c][i],
+				    &each.ns[c][i], &shared.ns[c][i],
+				    &ratio.ns[c][i]);
 		}
 	show("hit, one thread", "cache-hit", regions, &one);
 	show("hit, two threads, a cache each", "cache-hit-each", regions,
 	     &each);
 	show("hit, two threads, one cache", "cache-hit-shared", regions,
 	     &shared);
+	show("  one cache / a cache each", "cache-ratio", regions, &ratio);
+}
+
+static void open_caches(void **caches, uint64_t regions, bool changes_only)
+{
+	size_t c;
+
+	for (c = 0; c < NR_CONTESTANTS; c++) {
+		if (contestants[c]->changes_only != changes_only)
+			continue;
+		caches[c] = contestants[c]->create(regions);
+		fill(contestants[c], caches[c], 0, regions);
+	}
+}
+
+static void close_caches(void **caches, bool changes_only)
+{
+	size_t c;
+
+	for (c = 0; c < NR_CONTESTANTS; c++)
+		if (contestants[c]->changes_only == changes_only)
+			contestants[c]->destroy(caches[c]);
 }
 
 static void contest(uint64_t regions, unsigned int ms)
@@ -426,7 +563,6 @@ static void contest(uint64_t regions, unsigned int ms)
 	void *a[NR_CONTESTANTS], *b[NR_CONTESTANTS];
 	uint64_t seed = 88172645463325252;
 	uint32_t i;
-	size_t c;
 
 	for (i = 0; i < NR_PICKS; i++) {
 		seed ^= seed << 13;
@@ -434,18 +570,17 @@ static void contest(uint64_t regions, unsigned int ms)
 		seed ^= seed << 17;
 		picks[i] = (uint32_t)(seed % regions);
 	}
-	for (c = 0; c < NR_CONTESTANTS; c++) {
-		a[c] = contestants[c]->create(regions);
-		b[c] = contestants[c]->create(regions);
-		fill(contestants[c], a[c], 0, regions);
-		fill(contestants[c], b[c], 0, regions);
-	}
+	open_caches(a, regions, false);
+	open_caches(b, regions, false);
 	show_hits(a, b, regions, ms);
-	for (c = 0; c < NR_CONTESTANTS; c++)
-		contestants[c]->destroy(b[c]);
-	show_changes(a, regions);
-	for (c = 0; c < NR_CONTESTANTS; c++)
-		contestants[c]->destroy(a[c]);
+	close_caches(b, false);
+	measure_changes(a, regions, false);
+	close_caches(a, false);
+	/* Apart, because all caches of UCX in a process hear of all changes. */
+	open_caches(a, regions, true);
+	measure_changes(a, regions, true);
+	close_caches(a, true);
+	show_changes(regions);
 }
 
 /*

@@ -53,12 +53,11 @@ static const ucs_rcache_ops_t ops = {
 	.dump_region = describe,
 };
 
-static void *ucx_create(uint64_t regions)
+static void *create(size_t max_unreleased)
 {
 	ucs_rcache_params_t params;
 	ucs_rcache_t *cache;
 
-	(void)regions;
 	memset(&params, 0, sizeof(params));
 	params.region_struct_size = sizeof(ucs_rcache_region_t);
 	params.alignment = 4096;
@@ -70,10 +69,22 @@ static void *ucx_create(uint64_t regions)
 	/* As UCX sets them itself: then there is no LRU list to lock. */
 	params.max_regions = ULONG_MAX;
 	params.max_size = SIZE_MAX;
-	params.max_unreleased = SIZE_MAX;
+	params.max_unreleased = max_unreleased;
 	if (ucs_rcache_create(&params, "bench", NULL, &cache) != UCS_OK)
 		abort();
 	return cache;
+}
+
+static void *ucx_create(uint64_t regions)
+{
+	(void)regions;
+	return create(SIZE_MAX);
+}
+
+static void *ucx_create_prompt(uint64_t regions)
+{
+	(void)regions;
+	return create(0);
 }
 
 static void *ucx_get(void *cache, uintptr_t addr, size_t length)
@@ -103,7 +114,12 @@ static void ucx_destroy(void *cache)
 }
 
 const struct contestant ucx_contestant = { "UCX",   ucx_create, ucx_get,
-					   ucx_put, ucx_change, ucx_destroy };
+					   ucx_put, ucx_change, ucx_destroy,
+					   false };
+const struct contestant ucx_prompt_contestant = {
+	"UCX, prompt", ucx_create_prompt, ucx_get, ucx_put,
+	ucx_change,    ucx_destroy,	  true
+};
 
 void ucx_prepare(char **argv)
 {
