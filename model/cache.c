@@ -59,7 +59,7 @@ void __VERIFIER_assume(_Bool);
 #define O_SUM memory_order_acquire
 #endif
 #ifndef O_RETIRE /* kill(), against mmn_cache_add_fence() */
-#define O_RETIRE memory_order_acq_rel
+#define O_RETIRE memory_order_acquire
 #endif
 #ifndef O_KILL /* kill(), against region_publish() and begin_reading() */
 #define O_KILL memory_order_acq_rel
@@ -80,13 +80,13 @@ void __VERIFIER_assume(_Bool);
 #define O_BURY memory_order_acquire
 #endif
 #ifndef O_ADD /* mmn_cache_add_fence() */
-#define O_ADD memory_order_acq_rel
+#define O_ADD memory_order_release
 #endif
 #ifndef O_ASLEEP /* sleep_until_rung() */
-#define O_ASLEEP memory_order_acq_rel
+#define O_ASLEEP memory_order_acquire
 #endif
 #ifndef O_RING /* cache_ring(), cache_ring_soon() */
-#define O_RING memory_order_acq_rel
+#define O_RING memory_order_release
 #endif
 #ifndef O_QUEUE /* push() */
 #define O_QUEUE memory_order_acq_rel
@@ -296,7 +296,7 @@ enum { BUSY, ASLEEP, NAPPING, HURRIED = 4 };
 /* A nap, which ends by itself or because of a ring, and then sleep. */
 static void *sleeper(void *unused)
 {
-	if (!(xchg(asleep, NAPPING, O_ASLEEP) & HURRIED))
+	if (!(xchg(asleep, NAPPING, rlx) & HURRIED))
 		napped = !ld(work, rlx);
 	if (BUG != 8)
 		xchg(asleep, ASLEEP, O_ASLEEP);

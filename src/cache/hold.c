@@ -129,13 +129,10 @@ struct holder *hold_join(void)
  */
 static void reset_holders(void)
 {
-	struct holder *holder;
+	/* relaxed: what is there was there before the fork */
+	struct holder *holder = mmn_load_relaxed(&holders);
 
-	/*
-	 * pair(hold_list): acquire, with the release in hold_join().  Without
-	 * it a holder is followed before it is filled in.
-	 */
-	for (holder = mmn_load_acquire(&holders); holder; holder = holder->next)
+	for (; holder; holder = holder->next)
 		/* relaxed: the release in hold_init() orders it */
 		mmn_store_relaxed(&holder->section, 0);
 }

@@ -62,16 +62,13 @@ static void bucket_write(struct bucket *bucket, uint32_t i, uint64_t where,
 {
 	uint32_t seq = bucket->seq;
 
-	/* relaxed: the releases below order it before what they write */
+	/* relaxed: the release below orders it before what it writes */
 	mmn_store_relaxed(&bucket->seq, seq + 1);
+	/* relaxed: it allows nothing, so whoever reads it finds nothing */
+	mmn_store_relaxed(&bucket->entries[i].where, where);
 	/*
-	 * pair(cache_entry): release, with the acquires in bucket_find().
+	 * pair(cache_entry): release, with the acquire in bucket_find().
 	 * Without it who reads the new value may read the old number twice.
-	 */
-	mmn_store_release(&bucket->entries[i].where, where);
-	/*
-	 * pair(cache_entry): release, with the acquires in bucket_find().
-	 * Without it likewise.
 	 */
 	mmn_store_release(&bucket->entries[i].what, what);
 	/*
@@ -195,7 +192,7 @@ void index_show(const struct index_places *places, uintptr_t start,
 
 	for (i = 0; i < places->nr; i++)
 		/*
-		 * pair(cache_entry): release, with the acquires in
+		 * pair(cache_entry): release, with the acquire in
 		 * bucket_find().  Without it who reads the new start may read
 		 * the number and the length of the last region here.
 		 */

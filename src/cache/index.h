@@ -30,7 +30,7 @@
  *	CPU0: index_find()                 CPU1: index_remove(), lock held
  *
  *	                                   [W] seq = odd
- *	s = [R] seq, even                  [W] where = 0     (release)
+ *	s = [R] seq, even                  [W] what = 0      (release)
  *	[R] where, what    (acquire)       [W] seq = even    (release)
  *	[R] seq == s ?
  *
@@ -125,15 +125,15 @@ static inline uint32_t bucket_find(const struct index *index,
 	seq = mmn_load_acquire(&bucket->seq);
 	for (i = 0; i < ENTRIES; i++) {
 		/*
-		 * pair(cache_entry): acquire, with the releases in
-		 * bucket_write().  Without it the second look at the number
-		 * misses that an entry was half written: start and length of
-		 * two regions make a third one.
+		 * pair(cache_entry): acquire, with the release in
+		 * index_show().  Without it start and length of two regions
+		 * make a third one.
 		 */
 		where = mmn_load_acquire(&bucket->entries[i].where);
 		/*
-		 * pair(cache_entry): acquire, with the releases in
-		 * bucket_write().  Without it likewise.
+		 * pair(cache_entry): acquire, with the release in
+		 * bucket_write().  Without it likewise: the second look at the
+		 * number misses that the entry was half written.
 		 */
 		what = mmn_load_acquire(&bucket->entries[i].what);
 		if (entry_contains(index, where, what, addr, last, access)) {

@@ -60,11 +60,11 @@ static void push_dead(struct region *region)
 void cache_ring(struct mmn_cache *cache)
 {
 	/*
-	 * pair(cache_asleep): release and acquire, with the exchanges in
-	 * sleep_until_rung().  Without it the worker may sleep on: one of the
-	 * two comes first, and the other sees what was done before it.
+	 * pair(cache_asleep): release, with the acquire in sleep_until_rung().
+	 * Without it the worker may sleep on: either this finds it asleep, or
+	 * its exchange comes behind and sees what it is rung for.
 	 */
-	if (mmn_xchg_acq_rel(&cache->asleep, WORKER_HURRIED) &
+	if (mmn_xchg_release(&cache->asleep, WORKER_HURRIED) &
 	    (WORKER_ASLEEP | WORKER_NAPPING))
 		mmn_wake(&cache->asleep, 1);
 }
@@ -72,10 +72,10 @@ void cache_ring(struct mmn_cache *cache)
 void cache_ring_soon(struct mmn_cache *cache)
 {
 	/*
-	 * pair(cache_asleep): release and acquire, with the exchanges in
-	 * sleep_until_rung().  Without it the worker may sleep on.
+	 * pair(cache_asleep): release, with the acquire in sleep_until_rung().
+	 * Without it the worker may sleep on.
 	 */
-	if (mmn_fetch_and_acq_rel(&cache->asleep, ~(uint32_t)WORKER_ASLEEP) &
+	if (mmn_fetch_and_release(&cache->asleep, ~(uint32_t)WORKER_ASLEEP) &
 	    WORKER_ASLEEP)
 		mmn_wake(&cache->asleep, 1);
 }
@@ -183,9 +183,9 @@ static bool kill(struct region *region)
 	 * pair(cache_mark): release, with the acquire in begin_reading().
 	 * Without it a change whose mark is taken off there is not found open,
 	 * and the registration begins in its middle.
-	 * pair(cache_fence): release and acquire, with the read-modify-write in
-	 * mmn_cache_add_fence().  Without it a change looks for fences before
-	 * one is added, and who adds it finds the region LIVE.
+	 * pair(cache_fence): acquire, with the release in mmn_cache_add_fence().
+	 * Without it a change looks for fences before one is added, and who
+	 * adds it finds the region LIVE.
 	 */
 	was = mmn_fetch_or_acq_rel(&region->state, REGION_GONE);
 	/* Who was first may be interrupted, also by us. */
@@ -377,11 +377,11 @@ int mmn_cache_add_fence(struct mmn_cache *cache,
 	if (!region_watch(region, watch, fence))
 		mmn_callback_free(watch);
 	/*
-	 * pair(cache_fence): release and acquire, with the exchange in
-	 * kill().  Without it a change overlooks the fence, and this
-	 * overlooks that the region is dying.
+	 * pair(cache_fence): release, with the acquire in kill().  Without it a
+	 * change overlooks the fence, and this overlooks that the region is
+	 * dying.
 	 */
-	if (mmn_fetch_or_acq_rel(&region->state, 0) != REGION_LIVE)
+	if (mmn_fetch_or_release(&region->state, 0) != REGION_LIVE)
 		return -ESTALE;
 	return 0;
 }

@@ -32,11 +32,10 @@ static void nap(struct mmn_cache *cache)
 	uint32_t was;
 
 	/*
-	 * pair(cache_asleep): release and acquire, with the exchange in
-	 * cache_ring().  Without it this thread naps although somebody waits
-	 * for it.
+	 * relaxed: nothing is looked at before sleep_until_rung(), whose exchange
+	 * sees through this one what was rung for
 	 */
-	was = mmn_xchg_acq_rel(&cache->asleep, WORKER_NAPPING);
+	was = mmn_xchg_relaxed(&cache->asleep, WORKER_NAPPING);
 	if (was & WORKER_HURRIED)
 		return;
 	until = mmn_timespec(mmn_now_ns() + NAP_NS);
@@ -46,11 +45,11 @@ static void nap(struct mmn_cache *cache)
 static void sleep_until_rung(struct mmn_cache *cache)
 {
 	/*
-	 * pair(cache_asleep): release and acquire, with the read-modify-writes
-	 * in cache_ring() and cache_ring_soon().  Without it a region needs this
-	 * thread, which sleeps.
+	 * pair(cache_asleep): acquire, with the releases in cache_ring() and
+	 * cache_ring_soon().  Without it a region needs this thread, which
+	 * sleeps.
 	 */
-	mmn_xchg_acq_rel(&cache->asleep, WORKER_ASLEEP);
+	mmn_xchg_acquire(&cache->asleep, WORKER_ASLEEP);
 	/* relaxed: the exchange orders them after whatever was rung for */
 	if (!mmn_load_relaxed(&cache->kicked) &&
 	    !mmn_load_relaxed(&cache->dead) &&

@@ -22,6 +22,7 @@
 /* NOLINTEND(bugprone-suspicious-include) */
 
 #include "ladder/gallery/gallery.h"
+#include "ladder/gallery/help.h"
 #include "ladder/scenario.h"
 #include "notifier/state.h"
 
@@ -488,23 +489,12 @@ const struct ladder_scenario cache_dead = {
 /* Fences                                                             */
 /* ------------------------------------------------------------------ */
 
-static const char *fence_name(struct dma_fence *fence)
-{
-	return "gallery";
-}
-
-static const struct dma_fence_ops fence_ops = {
-	.get_driver_name = fence_name,
-	.get_timeline_name = fence_name,
-};
-
 static void set_up_fence(void)
 {
 	set_up_held();
 	scene.cache->config.wait_ns = MMN_CACHE_NO_LIMIT;
 	scene.page = 0;
-	scene.fence = malloc(sizeof(*scene.fence));
-	dma_fence_init(scene.fence, &fence_ops, NULL, 1, 1);
+	scene.fence = make_fence(&gallery_ops, 1, 1);
 	ladder_name(&scene.page, "page");
 }
 
