@@ -207,8 +207,8 @@ static bool classify_mremap(const uint64_t args[6], struct mmn_change *change)
 		return false;
 	if ((fixed || dontunmap) && !may_move)
 		return false;
-	if (!is_aligned(old) || args[1] > ADDRESS_LIMIT ||
-	    args[2] > ADDRESS_LIMIT)
+	if (!is_aligned(old) || old >= ADDRESS_LIMIT ||
+	    args[1] > ADDRESS_LIMIT || args[2] > ADDRESS_LIMIT)
 		return false;
 	old_len = round_up(args[1]);
 	new_len = round_up(args[2]);

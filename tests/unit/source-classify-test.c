@@ -179,6 +179,8 @@ TEST(mremap_names_what_is_left_and_what_is_covered)
 		NO("unaligned", SYS_mremap, A + 1, P, 2 * P, move),
 		NO("fixed without may move", SYS_mremap, A, P, P, MREMAP_FIXED,
 		   b),
+		NO("far above the address space", SYS_mremap,
+		   0x01fffffffffff000, 0xff000, 0x89000, 0),
 		NO("unknown flag", SYS_mremap, A, 2 * P, P, 8),
 		NO("to an unaligned place", SYS_mremap, A, P, P, fix, b + 1),
 		NO("dontunmap of another length", SYS_mremap, A, P, 2 * P,
