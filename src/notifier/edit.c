@@ -81,7 +81,7 @@ static int claim_inserted(struct mmn_state *state, struct range_sub *sub,
 
 	/* relaxed: S is held, and was when it was inserted */
 	if (!mmn_cmpxchg_relaxed(&sub->status, &status, SUB_EDITED))
-		return status == SUB_EDITED ? -EINVAL : -ENOENT;
+		return -ENOENT;
 	if (sub->state == state &&
 	    (op != MMN_RANGE_REMOVE_DEFERRED || sub->ops->release))
 		return 0;
@@ -96,6 +96,17 @@ static int claim(struct mmn_state *state, const struct mmn_range_edit *edit)
 	return claim_inserted(state, sub_of(edit), edit->op);
 }
 
+/* Then it is our own claim that was in the way. */
+static bool is_repeated(const struct mmn_range_edit *edits, size_t i)
+{
+	size_t j;
+
+	for (j = 0; j < i; j++)
+		if (edits[j].sub == edits[i].sub)
+			return true;
+	return false;
+}
+
 static int claim_all(struct mmn_state *state,
 		     const struct mmn_range_edit *edits, size_t nr)
 {
@@ -106,7 +117,10 @@ static int claim_all(struct mmn_state *state,
 		ret = claim(state, &edits[i]);
 	if (!ret)
 		return 0;
-	for (i--; i--;)
+	i--;
+	if (is_repeated(edits, i))
+		ret = -EINVAL;
+	while (i--)
 		set_status(sub_of(&edits[i]), edits[i].op == MMN_RANGE_INSERT
 						      ? SUB_IDLE
 						      : SUB_INSERTED);

@@ -527,6 +527,14 @@ TEST(an_edit_that_cannot_be_done_whole_is_not_done_at_all)
 	edits[0] = edit_of(MMN_RANGE_REMOVE, &in, 0, 0);
 	edits[1] = edits[0];
 	t_err(mmn_range_subscription_edit(state, edits, 2), -EINVAL);
+	edits[1] = edit_of(MMN_RANGE_INSERT, &in, 1, 2);
+	t_err(mmn_range_subscription_edit(state, edits, 2), -EINVAL);
+	edits[0] = edit_of(MMN_RANGE_INSERT, &out, 1, 2);
+	for (op = MMN_RANGE_INSERT; op <= MMN_RANGE_RESIZE; op++) {
+		edits[1] = edit_of(op, &out, 3, 4);
+		t_err(mmn_range_subscription_edit(state, edits, 2), -EINVAL);
+	}
+	t_err(mmn_range_subscription_remove(&out.sub), -ENOENT);
 	expect_range(&in, state, 10000, 19999);
 	t_err(mmn_range_subscription_edit(NULL, edits, 1), -EINVAL);
 	t_err(mmn_range_subscription_edit(state, NULL, 1), -EINVAL);
