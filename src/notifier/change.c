@@ -230,7 +230,7 @@ void mmn_invalidate_abandon(struct mmn_invalidate_desc *desc)
 	struct mmn_state *state = desc->state;
 	struct visit visit;
 
-	if (!state_is_live(state)) {
+	if (!state || !state_is_live(state)) {
 		change->slot = NO_SLOT;
 		change->opener = NULL;
 		change->phase = PHASE_READY;

@@ -447,6 +447,20 @@ static void come_to(enum stage stage, struct mmn_invalidate_desc *desc,
 		t_ok(mmn_invalidate_close(desc));
 }
 
+TEST(change_that_was_described_wrongly_can_be_abandoned)
+{
+	struct mmn_state *state = new_state();
+	struct mmn_invalidate_desc desc;
+
+	mmn_invalidate_desc_init(&desc, NULL, MMN_EVENT_UNMAP, 0, 99);
+	t_ok(mmn_invalidate_open(&desc));
+	mmn_invalidate_abandon(&desc);
+	desc.state = state;
+	t_err(mmn_invalidate_start(&desc), 0);
+	change_end(&desc);
+	mmn_state_put(state);
+}
+
 TEST(abandoned_change_is_closed_whatever_had_become_of_it)
 {
 	struct mmn_state *state = new_state();
