@@ -632,8 +632,8 @@ int mmn_range_subscription_remove_deferred(struct mmn_range_subscription *sub);
  *     and for no others;
  *   - changes that start afterwards call back if they overlap the new range;
  *   - a change that is under way and overlaps the old range still calls back, if
- *     it overlaps the new one as well.  It may call @sub, and others that have moved,
- *     again; all calls come before its end.
+ *     it overlaps the new one as well and both have bytes in common.  It may call
+ *     @sub, and others that have moved, again; all calls come before its end.
  *
  * What is mirrored outside of the new range is the driver's to tear down.  Lock
  * the driver's lock, tear down, resize, unlock: then no reader installs there in
