@@ -25,7 +25,7 @@ void __VERIFIER_assume(_Bool);
 #ifndef O_RAISE /* raise_door() */
 #define O_RAISE memory_order_seq_cst
 #endif
-#ifndef O_PHASE /* phase_of() */
+#ifndef O_PHASE /* hall_phase() */
 #define O_PHASE memory_order_seq_cst
 #endif
 #ifndef O_CLOSE /* hall_close() */
@@ -34,7 +34,7 @@ void __VERIFIER_assume(_Bool);
 #ifndef O_AWAIT /* await_few() */
 #define O_AWAIT memory_order_seq_cst
 #endif
-#ifndef O_LOWER /* lower_own() */
+#ifndef O_LOWER /* hall_lower_own() */
 #define O_LOWER memory_order_release
 #endif
 #ifndef O_OPEN /* hall_open() */
@@ -102,6 +102,8 @@ static int try_enter(int i)
 			return 1;
 		pass[i].is_inside = 0;
 		pass[i].is_undone = 0;
+		/* It may be raised after all, and marked by a writer. */
+		lower(i);
 	}
 	__VERIFIER_assume(0);
 	return 0;

@@ -99,7 +99,7 @@ void __VERIFIER_assume(_Bool);
 #ifndef O_RAISE /* raise_door() */
 #define O_RAISE memory_order_seq_cst
 #endif
-#ifndef O_PHASE /* phase_of() */
+#ifndef O_PHASE /* hall_phase() */
 #define O_PHASE memory_order_seq_cst
 #endif
 #ifndef O_HALLCLOSE /* hall_close() */
@@ -108,7 +108,7 @@ void __VERIFIER_assume(_Bool);
 #ifndef O_AWAIT /* await_few() */
 #define O_AWAIT memory_order_seq_cst
 #endif
-#ifndef O_LOWER /* lower_own(), lower_shared() */
+#ifndef O_LOWER /* hall_lower_own(), lower_shared() */
 #define O_LOWER memory_order_release
 #endif
 #ifndef O_HALLOPEN /* hall_open() */

@@ -22,18 +22,13 @@ static void uncount_ranges(struct mmn_state *state,
 			   const struct mmn_invalidate_desc *desc,
 			   const struct change *change)
 {
-	struct itree_node *node, *next;
-	struct itree_iter iter;
+	struct range_sub *sub;
+	struct herd herd;
 
-	itree_iter_init(&iter, &state->tree, desc->start, desc->last);
-	for (node = itree_iter_next(&iter); node; node = next) {
-		struct range_sub *sub = range_of_node(node);
-
-		next = itree_iter_next(&iter);
-		range_prefetch(next);
+	herd_init(&herd, &state->tree, desc);
+	while ((sub = herd_next(&herd)))
 		if (range_cares(sub, desc) && change_counts(change, sub))
 			range_uncount(sub);
-	}
 }
 
 /* The reverse of change_count(); inside S. */
@@ -105,14 +100,14 @@ static void be_ready(struct visit *visit, struct change *change)
 /* The start                                                          */
 /* ------------------------------------------------------------------ */
 
-/* Inside S with @node, not inside on return; it is a counted change. */
+/* Inside S with @sub, not inside on return; it is a counted change. */
 static int tell(struct visit *visit, struct mmn_invalidate_desc *desc,
-		struct itree_iter *iter, struct itree_node *node, bool watched)
+		struct herd *herd, struct range_sub *sub, bool watched)
 {
 	struct change *change = change_of(desc);
 
 	change->classic_told = watched;
-	if (!ranges_tell(visit, desc, iter, node) ||
+	if (!ranges_tell(visit, desc, herd, sub) ||
 	    (watched && !classics_tell_start(visit, desc, change->id))) {
 		visit_enter(visit);
 		be_over(visit->state, desc);
@@ -132,9 +127,9 @@ static int notify(struct mmn_invalidate_desc *desc, bool ask_classics)
 {
 	struct mmn_state *state = desc->state;
 	struct change *change = change_of(desc);
-	struct itree_node *node;
-	struct itree_iter iter;
+	struct range_sub *sub;
 	struct visit visit;
+	struct herd herd;
 	bool watched;
 
 	visit_begin(&visit, state, slot_of(state, change));
@@ -142,15 +137,15 @@ static int notify(struct mmn_invalidate_desc *desc, bool ask_classics)
 	if (visit.slot)
 		visit.slot->only = NULL;
 	watched = ask_classics && state->nr_watching;
-	itree_iter_init(&iter, &state->tree, desc->start, desc->last);
-	node = ranges_next(&iter, desc);
-	if (!node && !watched && visit.slot) {
+	herd_init(&herd, &state->tree, desc);
+	sub = ranges_next(&herd, desc);
+	if (!sub && !watched && visit.slot) {
 		visit_leave(&visit);
 		return 0;
 	}
 	if (!change->id)
 		change_count(state, desc);
-	return tell(&visit, desc, &iter, node, watched);
+	return tell(&visit, desc, &herd, sub, watched);
 }
 
 int mmn_invalidate_notify(struct mmn_invalidate_desc *desc)

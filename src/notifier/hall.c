@@ -23,23 +23,16 @@ void hall_fini(struct hall *hall)
 /* Doors                                                              */
 /* ------------------------------------------------------------------ */
 
-/* Own doors hold one reader: lowering one twice does no harm. */
-static void lower_own(uint32_t *door)
+void hall_wake_writer(uint32_t *door)
 {
-	/*
-	 * pair(hall_leave): release, with the acquire in await_few().
-	 * Without it the writer changes what the reader still reads, and does
-	 * not see what it counted.
-	 */
-	if (mmn_xchg_release(door, 0) & DOOR_WAITER)
-		mmn_wake(door, INT32_MAX);
+	mmn_wake(door, INT32_MAX);
 }
 
 static void lower_shared(uint32_t *door)
 {
 	/*
 	 * pair(hall_leave): release, with the acquire in await_few().  Without
-	 * it as in lower_own().
+	 * it as in hall_lower_own().
 	 */
 	if (!(mmn_fetch_sub_release(door, DOOR_INSIDE) & DOOR_WAITER))
 		return;
@@ -54,16 +47,11 @@ static void lower_shared(uint32_t *door)
 static void raise_door(struct hall *hall, uint32_t *door)
 {
 	if (door)
-		/*
-		 * pair(hall): the reader's store, with the writer's load in
-		 * hall_await_door().  Without it the writer finds the door
-		 * empty, and the reader the hall open: both are inside.
-		 */
-		mmn_store_seq_cst(door, DOOR_INSIDE);
+		hall_raise_own(door);
 	else
 		/*
 		 * pair(hall): the reader's store, with the writer's load in
-		 * hall_await_door().  Without it as above.
+		 * hall_await_door().  Without it as in hall_raise_own().
 		 */
 		mmn_fetch_add_seq_cst(&hall->common, DOOR_INSIDE);
 }
@@ -71,7 +59,7 @@ static void raise_door(struct hall *hall, uint32_t *door)
 static void lower_door(struct hall *hall, uint32_t *door)
 {
 	if (door)
-		lower_own(door);
+		hall_lower_own(door);
 	else
 		lower_shared(&hall->common);
 }
@@ -101,7 +89,7 @@ static void undo_outer(struct hall *hall, struct hall_pass *outer)
 		    (outer->is_inside && !outer->is_undone))
 			continue;
 		outer->is_undone = true;
-		lower_own(outer->door);
+		hall_lower_own(outer->door);
 	}
 }
 
@@ -112,24 +100,11 @@ static bool is_nested(struct hall_pass *pass)
 	return pass->outer && hall_own_pass(pass->hall);
 }
 
-static uint32_t phase_of(struct hall *hall)
-{
-	/*
-	 * pair(hall): the reader's load, with the store in hall_close().
-	 * Without it as in raise_door().
-	 * pair(hall_wait): the reader's load, with the store in hall_open().
-	 * Without it he goes to sleep having seen the hall closed.
-	 * pair(hall_open): acquire, with the release in hall_open().  Without
-	 * it the reader walks a tree that is half changed.
-	 */
-	return mmn_load_seq_cst(&hall->phase);
-}
-
 static void await_open(struct hall *hall)
 {
 	uint32_t phase;
 
-	while ((phase = phase_of(hall)) & 1)
+	while ((phase = hall_phase(hall)) & 1)
 		mmn_wait_briefly(&hall->phase, phase);
 }
 
@@ -146,35 +121,30 @@ static bool is_inside_now(struct hall_pass *pass)
 	return false;
 }
 
-static bool try_enter(struct hall_pass *pass)
+/* The door is raised; it is lowered when the hall is closed. */
+static bool pass_door(struct hall_pass *pass)
 {
 	struct hall *hall = pass->hall;
 
-	do {
+	while (!(hall_phase(hall) & 1) || is_nested(pass)) {
+		if (is_inside_now(pass))
+			return true;
+		/*
+		 * A handler has lowered it, or came before it was raised; then
+		 * a writer may have marked it by now.
+		 */
+		lower_door(hall, pass->door);
 		raise_door(hall, pass->door);
-		if (unlikely(phase_of(hall) & 1) && !is_nested(pass)) {
-			lower_door(hall, pass->door);
-			return false;
-		}
-	} while (!is_inside_now(pass));
-	return true;
+	}
+	lower_door(hall, pass->door);
+	return false;
 }
 
-void hall_enter(struct hall *hall, struct hall_pass *pass, uint32_t *door)
+void hall_enter_slowly(struct hall_pass *pass)
 {
-	mmn_bug_on(MMN_SELFCHECK && mmn_mutex_is_held(&hall->mutex),
-		   "a writer becomes a reader");
-	pass->hall = hall;
-	pass->door = door;
-	pass->is_inside = false;
-	pass->is_undone = false;
-	pass->is_waiting = false;
-	pass->outer = mmn_context.pass;
-	/* A handler must find a complete pass or none. */
-	mmn_barrier();
-	mmn_context.pass = pass;
-	mmn_barrier();
-	if (likely(try_enter(pass)))
+	struct hall *hall = pass->hall;
+
+	if (pass_door(pass))
 		return;
 	/*
 	 * pair(hall_wait): the reader's store, with the load in hall_open().
@@ -183,21 +153,23 @@ void hall_enter(struct hall *hall, struct hall_pass *pass, uint32_t *door)
 	 */
 	mmn_fetch_add_seq_cst(&hall->waiting, DOOR_INSIDE);
 	pass->is_waiting = true;
-	do
+	do {
 		await_open(hall);
-	while (!try_enter(pass));
+		raise_door(hall, pass->door);
+	} while (!pass_door(pass));
 	pass->is_waiting = false;
 	lower_shared(&hall->waiting);
 }
 
-void hall_leave(struct hall_pass *pass)
+void hall_enter_common(struct hall_pass *pass)
 {
-	pass->is_inside = false;
-	mmn_barrier();
-	lower_door(pass->hall, pass->door);
-	mmn_barrier();
-	mmn_context.pass = pass->outer;
-	mmn_barrier();
+	raise_door(pass->hall, NULL);
+	hall_enter_slowly(pass);
+}
+
+void hall_leave_common(struct hall *hall)
+{
+	lower_shared(&hall->common);
 }
 
 /* ------------------------------------------------------------------ */
@@ -213,8 +185,8 @@ static void await_few(uint32_t *door, uint32_t few)
 
 	for (;;) {
 		/*
-		 * pair(hall_leave): acquire, with the release in lower_own()
-		 * and lower_shared().  Without it as there.
+		 * pair(hall_leave): acquire, with the release in
+		 * hall_lower_own() and lower_shared().  Without it as there.
 		 *
 		 * Not seq_cst: hall_await_door() has looked before.  Who raises
 		 * the door after what it has read there finds the hall closed.
@@ -263,8 +235,8 @@ void hall_close(struct hall *hall)
 	/* Those who waited for the writer before us go first. */
 	await_waiting(hall);
 	/*
-	 * pair(hall): the writer's store, with the reader's load in phase_of().
-	 * Without it as in raise_door().
+	 * pair(hall): the writer's store, with the reader's load in hall_phase().
+	 * Without it as in hall_raise_own().
 	 */
 	mmn_store_seq_cst(&hall->phase, hall->phase + 1);
 	MMN_INJECT_PAUSE();
@@ -273,15 +245,15 @@ void hall_close(struct hall *hall)
 void hall_open(struct hall *hall)
 {
 	/*
-	 * pair(hall_open): release, with the acquire in phase_of().  Without it
+	 * pair(hall_open): release, with the acquire in hall_phase().  Without it
 	 * as there.
-	 * pair(hall_wait): the writer's store, with the load in phase_of().
+	 * pair(hall_wait): the writer's store, with the load in hall_phase().
 	 * Without it the writer wakes nobody, and the reader has seen the hall
 	 * closed.
 	 */
 	mmn_store_seq_cst(&hall->phase, hall->phase + 1);
 	/*
-	 * pair(hall_wait): the writer's load, with the store in hall_enter().
+	 * pair(hall_wait): the writer's load, with the store in hall_enter_slowly().
 	 * Without it as there.
 	 */
 	if (mmn_load_seq_cst(&hall->waiting) >= DOOR_INSIDE)

@@ -40,7 +40,9 @@
 #include <stdint.h>
 
 #include "base/atomic.h"
+#include "base/bug.h"
 #include "base/compiler.h"
+#include "base/context.h"
 #include "base/lock.h"
 
 /* A door: how many are inside, and whether a writer sleeps until it is none. */
@@ -75,14 +77,110 @@ struct hall_pass {
 void hall_init(struct hall *hall);
 void hall_fini(struct hall *hall);
 
+/* What a walk does between two callbacks is inline; the rest is in hall.c. */
+void hall_enter_slowly(struct hall_pass *pass);
+void hall_enter_common(struct hall_pass *pass);
+void hall_leave_common(struct hall *hall);
+void hall_wake_writer(uint32_t *door);
+
+static inline void hall_raise_own(uint32_t *door)
+{
+	/*
+	 * pair(hall): the reader's store, with the writer's load in
+	 * hall_await_door().  Without it the writer finds the door empty, and
+	 * the reader the hall open: both are inside.
+	 */
+	mmn_store_seq_cst(door, DOOR_INSIDE);
+}
+
+/* Own doors hold one reader: lowering one twice does no harm. */
+static inline void hall_lower_own(uint32_t *door)
+{
+	/*
+	 * pair(hall_leave): release, with the acquire in await_few().
+	 * Without it the writer changes what the reader still reads, and does
+	 * not see what it counted.
+	 */
+	if (unlikely(mmn_xchg_release(door, 0) & DOOR_WAITER))
+		hall_wake_writer(door);
+}
+
+static inline uint32_t hall_phase(struct hall *hall)
+{
+	/*
+	 * pair(hall): the reader's load, with the store in hall_close().
+	 * Without it as in hall_raise_own().
+	 * pair(hall_open): acquire, with the release in hall_open().  Without
+	 * it the reader walks a tree that is half changed.
+	 * pair(hall_wait): the reader's load, with the store in hall_open().
+	 * Without it the reader goes to sleep having seen the hall closed, and
+	 * the writer wakes nobody.
+	 */
+	return mmn_load_seq_cst(&hall->phase);
+}
+
+static inline void hall_go_in(struct hall_pass *pass)
+{
+	pass->is_undone = false;
+	/* A handler must find a complete pass or none. */
+	mmn_barrier();
+	mmn_context.pass = pass;
+	mmn_barrier();
+	if (unlikely(!pass->door)) {
+		hall_enter_common(pass);
+		return;
+	}
+	hall_raise_own(pass->door);
+	if (likely(!(hall_phase(pass->hall) & 1))) {
+		pass->is_inside = true;
+		mmn_barrier();
+		if (likely(!pass->is_undone))
+			return;
+	}
+	hall_enter_slowly(pass);
+}
+
 /*
  * @door is used by nobody else meanwhile, and in the range that the writer looks
  * at.  Context: any, also signal handlers, also inside a pass of the same
  * thread; waits for a writer that is inside.  Until hall_leave(): do not sleep,
  * do not call back, do not become a writer.
  */
-void hall_enter(struct hall *hall, struct hall_pass *pass, uint32_t *door);
-void hall_leave(struct hall_pass *pass);
+static inline void hall_enter(struct hall *hall, struct hall_pass *pass,
+			      uint32_t *door)
+{
+	mmn_bug_on(MMN_SELFCHECK && mmn_mutex_is_held(&hall->mutex),
+		   "a writer becomes a reader");
+	pass->hall = hall;
+	pass->door = door;
+	pass->is_inside = false;
+	pass->is_waiting = false;
+	pass->outer = mmn_context.pass;
+	hall_go_in(pass);
+}
+
+/* After hall_leave(), where hall_enter() was. */
+static inline void hall_reenter(struct hall_pass *pass)
+{
+	mmn_bug_on(MMN_SELFCHECK && mmn_mutex_is_held(&pass->hall->mutex),
+		   "a writer becomes a reader");
+	mmn_bug_on(pass->outer != mmn_context.pass,
+		   "a reader comes back somewhere else");
+	hall_go_in(pass);
+}
+
+static inline void hall_leave(struct hall_pass *pass)
+{
+	pass->is_inside = false;
+	mmn_barrier();
+	if (likely(pass->door))
+		hall_lower_own(pass->door);
+	else
+		hall_leave_common(pass->hall);
+	mmn_barrier();
+	mmn_context.pass = pass->outer;
+	mmn_barrier();
+}
 
 /*
  * The outermost pass that this thread has inside @hall, NULL for none: then it
@@ -100,9 +198,9 @@ void hall_open(struct hall *hall) MMN_NO_LOCK_ANALYSIS;
 static inline void hall_await_door(uint32_t *door)
 {
 	/*
-	 * pair(hall): the writer's load, with the store in raise_door().
+	 * pair(hall): the writer's load, with the store in hall_raise_own().
 	 * Without it as there.
-	 * pair(hall_leave): acquire, with the release in lower_own().  Without
+	 * pair(hall_leave): acquire, with the release in hall_lower_own().  Without
 	 * it as there.
 	 */
 	if (unlikely(mmn_load_seq_cst(door) >= DOOR_INSIDE))

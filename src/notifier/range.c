@@ -733,7 +733,7 @@ struct walk {
 	struct visit *visit;
 	struct mmn_invalidate_desc *desc;
 	struct change *change;
-	struct itree_iter *iter;
+	struct herd *herd;
 	/* the key of the last one called, in this round */
 	uintptr_t at_start;
 	uint64_t at_birth;
@@ -755,19 +755,36 @@ static bool is_to_be_told(const struct range_sub *sub,
 		id_before(change->id, sub->node.birth));
 }
 
-struct itree_node *ranges_next(struct itree_iter *iter,
-			       struct mmn_invalidate_desc *desc)
+struct range_sub *herd_fetch(struct herd *herd)
+{
+	uint32_t i;
+
+	herd->at = 0;
+	herd->nr = itree_iter_take(&herd->iter, herd->nodes, HERD_SIZE);
+	for (i = 0; i < herd->nr; i++)
+		/* Its sequence and its count are written soon. */
+		__builtin_prefetch(container_of(herd->nodes[i],
+						struct range_sub, node),
+				   1);
+	return herd->nr ? range_of_node(herd->nodes[herd->at++]) : NULL;
+}
+
+static inline struct range_sub *next_to_tell(struct herd *herd,
+					     struct mmn_invalidate_desc *desc)
 {
 	const struct change *change = change_of(desc);
-	struct itree_node *node;
+	struct range_sub *sub;
 
-	while ((node = itree_iter_next(iter))) {
-		struct range_sub *sub = range_of_node(node);
-
+	while ((sub = herd_next(herd)))
 		if (range_cares(sub, desc) && is_to_be_told(sub, change))
 			break;
-	}
-	return node;
+	return sub;
+}
+
+struct range_sub *ranges_next(struct herd *herd,
+			      struct mmn_invalidate_desc *desc)
+{
+	return next_to_tell(herd, desc);
 }
 
 /* A callback that was counted is over. */
@@ -802,7 +819,7 @@ static void stop_calling(struct walk *walk, struct range_sub *sub)
 /* The same on the way to the next one; enters. */
 static void stop_calling_inside(struct walk *walk, struct range_sub *sub)
 {
-	visit_enter(walk->visit);
+	visit_reenter(walk->visit);
 	/* relaxed, both: S orders it with the removers */
 	if (likely(!(mmn_load_relaxed(&walk->change->calling) &
 		     CALLING_COUNTED))) {
@@ -811,7 +828,7 @@ static void stop_calling_inside(struct walk *walk, struct range_sub *sub)
 	}
 	visit_leave(walk->visit);
 	stop_calling(walk, sub);
-	visit_enter(walk->visit);
+	visit_reenter(walk->visit);
 }
 
 static bool call_op(struct walk *walk, struct range_sub *sub,
@@ -937,45 +954,40 @@ static void begin_calling(struct walk *walk, struct range_sub *sub)
 }
 
 /* The only one: when nobody comes or goes the end need not look for it. */
-static void note_only(struct walk *walk, struct itree_node *node)
+static void note_only(struct walk *walk, struct range_sub *sub)
 {
 	struct slot *slot = walk->visit->slot;
 
 	if (slot && slot->version == state_version(walk->visit->state))
-		slot->only = range_of_node(node);
+		slot->only = sub;
 }
 
 /* The first one of another round; inside S. */
-static struct itree_node *next_round(struct walk *walk)
+static struct range_sub *next_round(struct walk *walk)
 {
 	struct change *change = walk->change;
 
 	if (!(change->again & AGAIN_WANTED))
 		return NULL;
 	change->again = AGAIN_ROUND;
-	itree_iter_init(walk->iter, &walk->visit->state->tree,
-			walk->desc->start, walk->desc->last);
-	return ranges_next(walk->iter, walk->desc);
+	herd_init(walk->herd, &walk->visit->state->tree, walk->desc);
+	return next_to_tell(walk->herd, walk->desc);
 }
 
 /* First pass over all; inside on entry, not on return. */
-static bool walk_starts(struct walk *walk, struct itree_node *node)
+static bool walk_starts(struct walk *walk, struct range_sub *sub)
 {
 	struct mmn_state *state = walk->visit->state;
-	struct itree_node *first = node;
-	struct itree_node *next;
+	struct range_sub *first = sub, *next;
 	bool accepted, is_last;
 
 	for (;;) {
-		struct range_sub *sub =
-			container_of(node, struct range_sub, node);
 		uint64_t version = state_version(state);
 
-		next = ranges_next(walk->iter, walk->desc);
-		range_prefetch(next);
+		next = next_to_tell(walk->herd, walk->desc);
 		is_last = !next && !(walk->change->again & AGAIN_WANTED);
-		if (!next && node == first)
-			note_only(walk, node);
+		if (!next && sub == first)
+			note_only(walk, sub);
 		begin_calling(walk, sub);
 		visit_leave(walk->visit);
 		accepted = call_range(walk, sub);
@@ -988,10 +1000,10 @@ static bool walk_starts(struct walk *walk, struct itree_node *node)
 			return accepted;
 		}
 		stop_calling_inside(walk, sub);
-		if (state_version(state) != version) {
-			itree_iter_seek(walk->iter, &state->tree,
-					walk->at_start, walk->at_birth);
-			next = ranges_next(walk->iter, walk->desc);
+		if (unlikely(state_version(state) != version)) {
+			herd_seek(walk->herd, &state->tree, walk->at_start,
+				  walk->at_birth);
+			next = next_to_tell(walk->herd, walk->desc);
 		}
 		if (!next)
 			next = next_round(walk);
@@ -999,7 +1011,7 @@ static bool walk_starts(struct walk *walk, struct itree_node *node)
 			visit_leave(walk->visit);
 			return true;
 		}
-		node = next;
+		sub = next;
 	}
 }
 
@@ -1021,23 +1033,23 @@ static void walk_finishes(struct walk *walk)
 }
 
 bool ranges_tell(struct visit *visit, struct mmn_invalidate_desc *desc,
-		 struct itree_iter *iter, struct itree_node *node)
+		 struct herd *herd, struct range_sub *sub)
 {
 	struct walk walk = {
 		.visit = visit,
 		.desc = desc,
 		.change = change_of(desc),
-		.iter = iter,
+		.herd = herd,
 		.blockable = mmn_invalidate_is_blockable(desc),
 	};
 	bool accepted;
 
-	if (!node) {
+	if (!sub) {
 		visit_leave(visit);
 		return true;
 	}
 	walk.end = &walk.first;
-	accepted = walk_starts(&walk, node);
+	accepted = walk_starts(&walk, sub);
 	walk_finishes(&walk);
 	state_note_hit(visit->state, visit->slot, walk.nr);
 	return accepted;

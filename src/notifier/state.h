@@ -206,6 +206,8 @@ struct range_sub {
 
 	/* S; the key and the ends are const while inserted */
 	struct itree_node node __attribute__((aligned(CACHE_LINE)));
+	/* S: changes with a smaller id are not told to it. R4 */
+	uint64_t since;
 
 	/* atomic. R3 */
 	uint32_t running __attribute__((aligned(CACHE_LINE)));
@@ -215,8 +217,6 @@ struct range_sub {
 	uint32_t sleepers;
 	/* thread of visit->leaving */
 	struct range_sub *leaving_next;
-	/* S: changes with a smaller id are not told to it. R4 */
-	uint64_t since;
 	/* atomic: statistics. R5 */
 	uint64_t half_turns;
 	uint64_t nr_retries;
@@ -254,11 +254,47 @@ static inline struct range_sub *range_of_node(struct itree_node *node)
 	return node ? container_of(node, struct range_sub, node) : NULL;
 }
 
-/* It is the next one: its sequence and its count are written soon. */
-static inline void range_prefetch(struct itree_node *node)
+/*
+ * struct herd - what overlaps a change, in ascending order; inside S
+ *
+ * Each one is in lines of its own, and each exchange in between holds up what is
+ * loaded behind it.  Found several at a time they are there when their turn
+ * comes.  Good as long as no writer comes.
+ */
+#define HERD_SIZE 16u
+struct herd {
+	struct itree_iter iter;
+	/* of those found last */
+	uint32_t at;
+	uint32_t nr;
+	struct itree_node *nodes[HERD_SIZE];
+};
+
+/* Go on above the cursor, of which nothing need be there. */
+static inline void herd_seek(struct herd *herd, const struct itree *tree,
+			     uintptr_t cursor_start, uint64_t cursor_birth)
 {
-	if (node)
-		__builtin_prefetch(range_of_node(node), 1);
+	itree_iter_seek(&herd->iter, tree, cursor_start, cursor_birth);
+	herd->at = herd->nr = HERD_SIZE;
+}
+
+static inline void herd_init(struct herd *herd, const struct itree *tree,
+			     const struct mmn_invalidate_desc *desc)
+{
+	itree_iter_init(&herd->iter, tree, desc->start, desc->last);
+	herd->at = herd->nr = HERD_SIZE;
+}
+
+/* Those that come next, and the first of them. */
+struct range_sub *herd_fetch(struct herd *herd);
+
+static inline struct range_sub *herd_next(struct herd *herd)
+{
+	if (likely(herd->at < herd->nr))
+		return container_of(herd->nodes[herd->at++], struct range_sub,
+				    node);
+	/* There were less than it could have been: that was all. */
+	return herd->nr == HERD_SIZE ? herd_fetch(herd) : NULL;
 }
 
 /* ------------------------------------------------------------------ */
@@ -439,6 +475,12 @@ static inline void visit_enter(struct visit *visit)
 {
 	hall_enter(&visit->state->hall, &visit->pass,
 		   visit->slot ? &visit->slot->door : NULL);
+}
+
+/* After visit_leave(). */
+static inline void visit_reenter(struct visit *visit)
+{
+	hall_reenter(&visit->pass);
 }
 
 static inline void visit_leave(struct visit *visit)
@@ -624,16 +666,16 @@ void range_let_go(struct range_sub *sub);
 void classics_adopt(uint32_t generation);
 
 /*
- * The callbacks of one start, from @node on, the first that is concerned or
+ * The callbacks of one start, from @sub on, the first that is concerned or
  * NULL; the visitor is inside on entry and not inside on return.  False when it
  * was refused.
  */
 bool ranges_tell(struct visit *visit, struct mmn_invalidate_desc *desc,
-		 struct itree_iter *iter, struct itree_node *node);
+		 struct herd *herd, struct range_sub *sub);
 
 /* The next one to be told of the change; inside S. */
-struct itree_node *ranges_next(struct itree_iter *iter,
-			       struct mmn_invalidate_desc *desc);
+struct range_sub *ranges_next(struct herd *herd,
+			      struct mmn_invalidate_desc *desc);
 
 /* How often @sub was called since it was initialised; any context. */
 uint64_t range_nr_callbacks(const struct range_sub *sub);

@@ -314,32 +314,29 @@ void itree_iter_seek(struct itree_iter *iter, const struct itree *tree,
 	}
 }
 
-/* What push_left() will find in the next step, one level below its first. */
-static void fetch_ahead(const struct itree_iter *iter)
+uint32_t itree_iter_take(struct itree_iter *iter, struct itree_node **ret_nodes,
+			 uint32_t max)
 {
-	const struct itree_node *right;
+	uintptr_t start = iter->start, last = iter->last;
+	uint32_t depth = iter->depth, nr = 0;
 
-	if (!iter->depth)
-		return;
-	right = iter->path[iter->depth - 1]->right;
-	if (right)
-		__builtin_prefetch(right->left);
-}
+	while (depth && nr < max) {
+		struct itree_node *node = iter->path[--depth], *at;
 
-struct itree_node *itree_iter_next(struct itree_iter *iter)
-{
-	while (iter->depth) {
-		struct itree_node *node = iter->path[--iter->depth];
-
-		if (node->start > iter->last)
+		if (node->start > last) {
+			depth = 0;
 			break;
-		push_left(iter, node->right);
-		fetch_ahead(iter);
-		if (node->last >= iter->start)
-			return node;
+		}
+		/* As push_left(), whose depth would be in memory. */
+		for (at = node->right; reaches(at, start); at = at->left) {
+			__builtin_prefetch(at->right);
+			iter->path[depth++] = at;
+		}
+		if (node->last >= start)
+			ret_nodes[nr++] = node;
 	}
-	iter->depth = 0;
-	return NULL;
+	iter->depth = depth;
+	return nr;
 }
 
 struct itree_node *itree_first(const struct itree *tree)

@@ -113,8 +113,11 @@ void itree_iter_init(struct itree_iter *iter, const struct itree *tree,
 void itree_iter_seek(struct itree_iter *iter, const struct itree *tree,
 		     uintptr_t cursor_start, uint64_t cursor_birth);
 
-/* The next overlapping node, or NULL. */
-struct itree_node *itree_iter_next(struct itree_iter *iter);
+/*
+ * The next overlapping nodes, up to @max of them.  Less than that: it is over.
+ */
+uint32_t itree_iter_take(struct itree_iter *iter, struct itree_node **ret_nodes,
+			 uint32_t max);
 
 /* Is the key of @node above the cursor? */
 static inline bool itree_is_above(const struct itree_node *node,

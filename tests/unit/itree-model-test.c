@@ -132,12 +132,13 @@ static void compare_searches(void)
 		       last, cursor.start, cursor.birth);
 }
 
-/* From @cursor on, or from the first; by steps and by searches. */
+/* From @cursor on, or from the first; some at a time, and by searches. */
 static void compare_walks(const struct itree_node *cursor)
 {
+	struct itree_node *expected, *nodes[7];
 	uintptr_t start = random_start();
 	uintptr_t last = random_last(start);
-	struct itree_node *expected, *node;
+	uint32_t max, nr, i;
 	struct itree_iter iter;
 
 	itree_iter_init(&iter, &model.tree, start, last);
@@ -150,16 +151,19 @@ static void compare_walks(const struct itree_node *cursor)
 		expected = itree_first_overlap(&model.tree, start, last);
 	}
 	do {
-		node = itree_iter_next(&iter);
-		if (node != expected)
-			t_fail("walk over %#lx-%#lx", start, last);
-		if (expected)
+		max = 1 + (uint32_t)(next_random() % 7);
+		nr = itree_iter_take(&iter, nodes, max);
+		for (i = 0; i < nr; i++) {
+			if (nodes[i] != expected)
+				t_fail("walk over %#lx-%#lx", start, last);
 			expected =
-				itree_next_overlap(&model.tree, expected->start,
-						   expected->birth, start,
+				itree_next_overlap(&model.tree, nodes[i]->start,
+						   nodes[i]->birth, start,
 						   last);
-	} while (node);
-	t_eq(itree_iter_next(&iter), NULL);
+		}
+	} while (nr == max);
+	t_eq(expected, NULL);
+	t_eq(itree_iter_take(&iter, nodes, 7), 0);
 }
 
 static void compare_hull(void)

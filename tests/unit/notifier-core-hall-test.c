@@ -358,6 +358,95 @@ TEST(a_walk_goes_on_behind_what_is_removed_in_front_of_it)
 	finish();
 }
 
+/* Several are found at a time: around each number where that begins anew. */
+static struct device herd[3 * HERD_SIZE];
+static uint32_t turn, removed_nr;
+
+static bool take_turn(struct mmn_range_subscription *sub,
+		      const struct mmn_invalidate_desc *desc, uint64_t cur_seq)
+{
+	(void)desc;
+	mmn_range_set_seq(sub, cur_seq);
+	device_of(sub)->calls = ++turn;
+	if (turn == removed_nr)
+		t_err(mmn_range_subscription_remove_deferred(
+			      &herd[turn + 1].sub),
+		      0);
+	return true;
+}
+
+static const struct mmn_range_ops turn_ops = {
+	.invalidate = take_turn,
+	.release = released,
+};
+
+static void insert_herd(uint32_t nr)
+{
+	struct mmn_range_config config = { .size = sizeof(config),
+					   .ops = &turn_ops };
+	uint32_t i;
+
+	for (i = 0; i < nr; i++) {
+		t_err(mmn_range_subscription_init(&herd[i].sub, &config), 0);
+		t_err(mmn_range_subscription_insert(&herd[i].sub, state,
+						    (i + 1) * STEP,
+						    (i + 1) * STEP),
+		      0);
+		herd[i].calls = 0;
+	}
+	turn = 0;
+}
+
+static void remove_herd(uint32_t nr)
+{
+	uint32_t i;
+
+	for (i = 0; i < nr; i++) {
+		t_eq(open_count(range_of(&herd[i].sub)->open), 0);
+		mmn_range_subscription_remove(&herd[i].sub);
+	}
+}
+
+TEST(a_walk_over_many_calls_each_once_in_order)
+{
+	struct mmn_invalidate_desc desc;
+	uint32_t nr, i;
+
+	t_may_keep_mapped(4 << 20, "memory for callbacks is kept for reuse");
+	t_err(mmn_state_create(&state), 0);
+	for (nr = 1; nr <= ARRAY_SIZE(herd); nr++) {
+		insert_herd(nr);
+		open_change(&desc, 0, UINTPTR_MAX);
+		t_eq(turn, nr);
+		for (i = 0; i < nr; i++) {
+			t_eq(herd[i].calls, i + 1);
+			t_eq(open_count(range_of(&herd[i].sub)->open), 1);
+		}
+		t_err(mmn_invalidate_end(&desc), 0);
+		remove_herd(nr);
+	}
+	mmn_state_put(state);
+}
+
+TEST(a_walk_over_many_forgets_what_it_has_found_when_somebody_leaves)
+{
+	uint32_t nr = ARRAY_SIZE(herd);
+
+	t_may_keep_mapped(4 << 20, "memory for callbacks is kept for reuse");
+	t_err(mmn_state_create(&state), 0);
+	for (removed_nr = 1; removed_nr < nr - 1; removed_nr++) {
+		insert_herd(nr);
+		change(0, UINTPTR_MAX);
+		t_eq(turn, nr - 1);
+		t_eq(herd[removed_nr + 1].calls, 0);
+		t_eq(herd[removed_nr].calls, removed_nr + 1);
+		t_eq(herd[nr - 1].calls, removed_nr + 2 == nr ? 0 : nr - 1);
+		remove_herd(nr);
+	}
+	removed_nr = 0;
+	mmn_state_put(state);
+}
+
 /* ------------------------------------------------------------------ */
 /* A handler finds its own thread in S                                */
 /* ------------------------------------------------------------------ */
