@@ -53,7 +53,7 @@ void __VERIFIER_assume(_Bool);
 #ifndef O_PUBLISHMAP /* publish_map() */
 #define O_PUBLISHMAP memory_order_seq_cst
 #endif
-#ifndef O_QUIET /* state_is_quiet() */
+#ifndef O_QUIET /* forget_lookers() */
 #define O_QUIET memory_order_seq_cst
 #endif
 #ifndef O_SCAN /* hold_slot(), load */

@@ -78,7 +78,7 @@ NOTIFIER_CHANGED = [
     ('filter_looks_up(): acquire', {'O_BITS': ACQ}, 16),
     ('set_bits(): release', {'O_SETBITS': REL}, 16),
     ('publish_map(): release', {'O_PUBLISHMAP': REL}, 14),
-    ('state_is_quiet(): acquire', {'O_QUIET': ACQ}, 15),
+    ('forget_lookers(): acquire', {'O_QUIET': ACQ}, 15),
     ('a map is published before it is filled', {'BUG': 15}, 15),
     ('a map is freed without a look at the slots', {'BUG': 16}, 15),
     ('raise_door(): acq_rel', {'O_RAISE': REL}, 6),

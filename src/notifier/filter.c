@@ -287,7 +287,8 @@ static void publish(struct filter *filter)
 	mmn_store_seq_cst(&filter->map, map_word(filter->current));
 }
 
-static void fill_next(struct filter *filter, struct itree *tree)
+/* True when there is nothing left to be done. */
+static bool fill_next(struct filter *filter, struct itree *tree)
 {
 	int i;
 
@@ -297,10 +298,8 @@ static void fill_next(struct filter *filter, struct itree *tree)
 					   filter->cursor_birth, 0,
 					   UINTPTR_MAX);
 
-		if (!node) {
-			publish(filter);
-			return;
-		}
+		if (!node)
+			return true;
 		filter->cursor_start = node->start;
 		filter->cursor_birth = node->birth;
 		if (node->mark == filter->epoch ||
@@ -309,29 +308,46 @@ static void fill_next(struct filter *filter, struct itree *tree)
 		map_change(filter->next, node->start, node->last, add_granule);
 		node->mark = filter->epoch;
 	}
+	return false;
 }
 
-void filter_tend(struct filter *filter, struct itree *tree)
+bool filter_tend(struct filter *filter, struct itree *tree)
 {
 	if (!filter->next) {
 		uint32_t order = wanted_order(filter);
 
 		if (order == filter->current->order && !is_worn(filter))
-			return;
+			return false;
 		begin_next(filter, order);
 	}
-	if (filter->next)
-		fill_next(filter, tree);
+	if (!filter->next || !fill_next(filter, tree))
+		return false;
+	publish(filter);
+	return true;
 }
 
-void filter_free_retired(struct filter *filter)
+struct filter_map *filter_take_retired(struct filter *filter)
 {
-	while (filter->retired) {
-		struct filter_map *map = filter->retired;
+	struct filter_map **at = &filter->retired, *maps;
 
-		filter->retired = map->older;
-		/* NULL for the one that is a part of the filter */
-		mmn_callback_free(map->block);
+	/* The one that is a part of the filter is not freed. */
+	while (*at)
+		if ((*at)->block)
+			at = &(*at)->older;
+		else
+			*at = (*at)->older;
+	maps = filter->retired;
+	filter->retired = NULL;
+	return maps;
+}
+
+void filter_free_maps(struct filter_map *maps)
+{
+	while (maps) {
+		struct filter_map *older = maps->older;
+
+		mmn_callback_free(maps->block);
+		maps = older;
 	}
 }
 
@@ -353,7 +369,7 @@ void filter_init(struct filter *filter)
 
 void filter_fini(struct filter *filter)
 {
-	filter_free_retired(filter);
+	filter_free_maps(filter_take_retired(filter));
 	mmn_callback_free(filter->current->block);
 	if (filter->next)
 		mmn_callback_free(filter->next->block);

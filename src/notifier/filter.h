@@ -29,8 +29,8 @@
  *
  * It has at least 16 bits for each granule, and is replaced by a larger or a
  * smaller one as subscriptions come and go.  The next map is filled in small
- * steps by those who insert and remove, which is why no call takes long; then
- * its address is stored.  The old one is freed when nobody can look at it.
+ * steps by those who insert and remove, which is why no call holds S for long;
+ * then its address is stored.  The old one is freed when nobody can look at it.
  *
  * The words are changed under S and looked at without it.  F1 is what the race
  * between an insert and a change rests on; see mmn_invalidate_open():
@@ -150,13 +150,17 @@ void filter_remove(struct filter *filter, uintptr_t start, uintptr_t last,
 
 /*
  * S held, after every few adds and removes: a step on the way to a map of the
- * right size.  What is in the tree, with its mark in the node, is what was added
- * and is not wide.
+ * right size; true when it was the last one, and the old map is retired.  What is
+ * in the tree, with its mark in the node, is what was added and is not wide.
  */
-void filter_tend(struct filter *filter, struct itree *tree);
+bool filter_tend(struct filter *filter, struct itree *tree);
 
-/* S held, and nobody can be looking at a map that was retired. */
-void filter_free_retired(struct filter *filter);
+/*
+ * S held, and nobody can be looking at a map that was retired.  They are freed
+ * when S is open again: the kernel takes milliseconds for the largest.
+ */
+struct filter_map *filter_take_retired(struct filter *filter);
+void filter_free_maps(struct filter_map *maps);
 
 /* S held: what the subscriptions in the tree span; lo > hi for none. */
 void filter_set_hull(struct filter *filter, uintptr_t lo, uintptr_t hi);

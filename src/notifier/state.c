@@ -157,6 +157,7 @@ bool state_check(struct mmn_state *state)
 {
 	/* relaxed: S is held */
 	return (mmn_load_relaxed(&state->next_seq) & 1) &&
+	       (state->lookers || !state->filter.retired) &&
 	       hull_is_right(state) && lists_are_right(state) &&
 	       counts_are_right(state);
 }
@@ -191,8 +192,12 @@ void state_lock(struct mmn_state *state, struct mmn_sigmask *saved)
 
 void state_unlock(struct mmn_state *state, const struct mmn_sigmask *saved)
 {
+	struct filter_map *unused = state->unused;
+
+	state->unused = NULL;
 	state_drop(state);
 	mmn_signals_release(saved);
+	filter_free_maps(unused);
 }
 
 _Static_assert(sizeof(struct mmn_sigmask) == sizeof(struct mmn_signal_section),
@@ -239,15 +244,13 @@ void state_filter_remove(struct mmn_state *state, uintptr_t start,
 }
 
 /*
- * Is no change open?  Then none is in the middle of filter_overlaps() either: it
- * has a slot before, and gives it up afterwards.
+ * Slots that were free since the newest map was retired: who was in one then is
+ * done with filter_overlaps(), and who comes sees a newer map.
  */
-static bool is_quiet(const struct mmn_state *state)
+static void forget_lookers(struct mmn_state *state)
 {
 	uint32_t i;
 
-	if (!list_is_empty(&state->overflow))
-		return false;
 	for (i = 0; i < NR_SLOTS; i++)
 		/*
 		 * pair(open_insert): with the store in claim_slot(): whoever
@@ -257,16 +260,20 @@ static bool is_quiet(const struct mmn_state *state)
 		 * free_slot().
 		 * Without it his last look may come after the free.
 		 */
-		if (mmn_load_seq_cst(&state->slots[i].word))
-			return false;
-	return true;
+		if (state->lookers & UINT32_C(1) << i &&
+		    !mmn_load_seq_cst(&state->slots[i].word))
+			state->lookers &= ~(UINT32_C(1) << i);
 }
 
 void state_filter_tend(struct mmn_state *state)
 {
-	filter_tend(&state->filter, &state->tree);
-	if (state->filter.retired && is_quiet(state))
-		filter_free_retired(&state->filter);
+	if (filter_tend(&state->filter, &state->tree))
+		state->lookers = ALL_SLOTS;
+	if (likely(!state->lookers))
+		return;
+	forget_lookers(state);
+	if (!state->lookers)
+		state->unused = filter_take_retired(&state->filter);
 }
 
 /* ------------------------------------------------------------------ */

@@ -124,6 +124,8 @@ static inline struct mmn_invalidate_desc *desc_of(struct change *change)
 #ifndef NR_SLOTS
 #define NR_SLOTS 32u
 #endif
+/* As bits. */
+#define ALL_SLOTS (UINT32_MAX >> (32 - NR_SLOTS))
 
 /* Ids that a slot takes from the state at once. */
 #define SLOT_IDS 64u
@@ -361,9 +363,11 @@ static inline struct mmn_subscription *public_classic(struct classic_sub *sub)
  * S3  C1 for every change in a slot or on overflow.
  * S4  classics is in ascending order of birth.
  * S5  R2 for every subscription in the tree.
+ * S6  The bit of a slot in lookers is set unless the slot was free at some moment
+ *     after the newest of the retired maps was; with no bit none is retired.
  *
- * state_check() states S1 to S5 as code; builds with self-checks run it whenever
- * a writer leaves: then nobody is inside.
+ * state_check() states S1 to S5 and the end of S6 as code; builds with self-checks
+ * run it whenever a writer leaves: then nobody is inside.
  *
  * Changes are readers of S: notify, end, and the walk between callbacks.  Who
  * adds or takes away a subscription of either kind is a writer.  A signal handler
@@ -394,6 +398,10 @@ struct mmn_state {
 	uint32_t nr_watching;
 	/* S: who waits for old changes to end or classics to leave */
 	uint32_t nr_draining;
+	/* S: slots whose changes may look at a map that is retired. S6 */
+	uint32_t lookers;
+	/* S: maps that nobody looks at; whoever opens S frees them */
+	struct filter_map *unused;
 	/* atomic: moves whenever a writer comes, or ids must not be kept */
 	uint64_t version;
 	/* S. S4 */

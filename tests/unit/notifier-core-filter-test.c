@@ -184,6 +184,11 @@ static void unlink_node(struct itree_node *node)
 	filter_tend(&filter, &tree);
 }
 
+static void free_retired(void)
+{
+	filter_free_maps(filter_take_retired(&filter));
+}
+
 static void begin_tree(void)
 {
 	t_may_keep_mapped(16 << 20, "memory for callbacks is kept for reuse");
@@ -284,7 +289,7 @@ TEST(nothing_is_lost_while_a_map_is_filled)
 		}
 		t_ok(filter_check(&filter, &tree));
 		if (random_bits() % 64 == 0)
-			filter_free_retired(&filter);
+			free_retired();
 	}
 	for (i = 0; i < 3000; i++)
 		t_ok(filter_contains(&filter, nodes[i].start, nodes[i].last));
@@ -299,13 +304,13 @@ TEST(maps_are_given_back_as_ranges_go)
 	begin_tree();
 	before = mmn_callback_in_use();
 	link_scattered();
-	filter_free_retired(&filter);
+	free_retired();
 	full = filter_bytes(&filter);
 	t_ok(full >= (size_t)MANY * 2 * 2);
 	t_ok(full <= (size_t)MANY * 2 * 2 * 5 * 2 + 8192);
 	for (i = 0; i < MANY; i++) {
 		unlink_node(&nodes[i]);
-		filter_free_retired(&filter);
+		free_retired();
 		if (i == MANY - MANY / 50)
 			t_ok(filter_bytes(&filter) <= full / 4);
 	}
@@ -343,7 +348,7 @@ TEST(worn_bits_go_with_the_next_map)
 	for (i = 0; i < 2000; i++)
 		link_node(&nodes[i], (uintptr_t)i << 20,
 			  ((uintptr_t)i << 20) + 4095);
-	filter_free_retired(&filter);
+	free_retired();
 	map = filter.current;
 	/* stacks of 20 ranges on one page, each gone before the next comes */
 	for (round = 0; round < 2000 && filter.current == map; round++) {

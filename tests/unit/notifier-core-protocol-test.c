@@ -262,6 +262,37 @@ TEST(sequences_are_odd_and_never_zero_across_the_wrap)
 	mmn_state_put(state);
 }
 
+/* Each change sees the map it was opened with; none of them waits for all. */
+TEST(an_old_map_is_freed_although_some_change_is_always_open)
+{
+	static struct driver drivers[600];
+	struct mmn_state *state = new_state();
+	struct mmn_invalidate_desc first, second;
+	int i;
+
+	mmn_invalidate_desc_init(&first, state, MMN_EVENT_UNMAP, 1, 1);
+	mmn_invalidate_desc_init(&second, state, MMN_EVENT_UNMAP, 1, 1);
+	t_ok(!mmn_invalidate_open(&first));
+	for (i = 0; i < 600; i++) {
+		driver_init(&drivers[i]);
+		t_err(mmn_range_subscription_insert(&drivers[i].sub, state,
+						    (i + 1) * 0x10000,
+						    (i + 1) * 0x10000),
+		      0);
+	}
+	t_ok(state->filter.retired != NULL);
+	t_eq(state->lookers, 1u << change_of(&first)->slot);
+	t_ok(!mmn_invalidate_open(&second));
+	t_ok(mmn_invalidate_close(&first));
+	t_ok(state->filter.retired != NULL);
+	t_err(mmn_range_subscription_remove(&drivers[0].sub), 0);
+	t_ok(!state->filter.retired && !state->lookers && !state->unused);
+	t_ok(mmn_invalidate_close(&second));
+	for (i = 1; i < 600; i++)
+		t_err(mmn_range_subscription_remove(&drivers[i].sub), 0);
+	mmn_state_put(state);
+}
+
 TEST(the_hull_shrinks_again)
 {
 	struct mmn_state *state = new_state();
