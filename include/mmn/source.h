@@ -298,6 +298,7 @@ int mmn_intercept_get_report(struct mmn_intercept_report *ret_report);
  * @ret_object: its size set
  *
  * Only objects with a system call of interest, or one that is not known, are
+ * listed.  From 256 on the last one, "(others)", stands for all that are not
  * listed.
  *
  * Context: may sleep; not from callbacks.

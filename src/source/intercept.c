@@ -133,6 +133,22 @@ static void copy_name(char *to, size_t size, const char *from)
 	to[length] = 0;
 }
 
+/*
+ * The last place is for all that have none of their own.  Its addresses are
+ * nobody's, so that no object takes it for one that it stands for.
+ */
+static struct object *other_objects(void)
+{
+	struct object *others = &tables.object[MAX_OBJECTS - 1];
+
+	if (tables.nr_objects < MAX_OBJECTS) {
+		tables.nr_objects = MAX_OBJECTS;
+		memset(others, 0, sizeof(*others));
+		copy_name(others->name, sizeof(others->name), "(others)");
+	}
+	return others;
+}
+
 /* An object that stands where another one was takes its place. */
 static struct object *add_object(uintptr_t start, uintptr_t last,
 				 const char *name)
@@ -145,8 +161,8 @@ static struct object *add_object(uintptr_t start, uintptr_t last,
 		    tables.object[i].last >= start)
 			object = &tables.object[i];
 	if (!object) {
-		if (tables.nr_objects == MAX_OBJECTS)
-			return NULL;
+		if (tables.nr_objects >= MAX_OBJECTS - 1)
+			return other_objects();
 		object = &tables.object[tables.nr_objects++];
 	}
 	memset(object, 0, sizeof(*object));
@@ -206,7 +222,7 @@ static bool is_same_code(const struct site *site, const struct mmn_found *found)
  * Every place of the batch gets a stub and an entry in the table.  Returns how
  * many, or a negative errno.
  */
-static int prepare_batch(struct object *object)
+static int prepare_batch(struct object *object, uintptr_t start, uintptr_t last)
 {
 	uint32_t i, used = 0, nr_new = count_new(), nr_kept = 0;
 	struct mmn_found *found;
@@ -219,8 +235,7 @@ static int prepare_batch(struct object *object)
 			nr_new++;
 	}
 	if (nr_new) {
-		stubs = mmn_patch_alloc_stubs(object->start, object->last,
-					      nr_new);
+		stubs = mmn_patch_alloc_stubs(start, last, nr_new);
 		if (!stubs) {
 			refuse(object, tables.nr_batch, MMN_REFUSE_FULL);
 			tables.nr_batch = 0;
@@ -277,8 +292,6 @@ static int scan_object(const struct mmn_image *image, uintptr_t start,
 
 	*ret_index = NO_OBJECT;
 	object = add_object(start, last, name);
-	if (!object)
-		return 0;
 	tables.nr_batch = 0;
 	mmn_scan_image(image, collect, object);
 	if (!object->nr_found && !object->nr_unknown &&
@@ -286,7 +299,7 @@ static int scan_object(const struct mmn_image *image, uintptr_t start,
 		tables.nr_objects--;
 		return 0;
 	}
-	ret = prepare_batch(object);
+	ret = prepare_batch(object, start, last);
 	if (ret > 0)
 		*ret_index = (uint32_t)(object - tables.object);
 	return ret < 0 ? ret : 0;

@@ -420,9 +420,10 @@ static void note_constant(struct constants *constants, const uint8_t *bytes,
 
 /*
  * First pass: from the first byte on, by lengths, so that what looks like a
- * system call inside another instruction is not taken for one.
+ * system call inside another instruction is not taken for one.  Returns how far it
+ * came: to the end, unless there are too many places or no instruction.
  */
-static void find_places(struct scan *scan)
+static uintptr_t find_places(struct scan *scan)
 {
 	uintptr_t vaddr = scan->function.start, end = scan->function.end;
 	const uint8_t *bytes = image_bytes(scan->image, vaddr, end - vaddr);
@@ -431,24 +432,37 @@ static void find_places(struct scan *scan)
 
 	scan->nr_places = 0;
 	memset(&scan->constants, 0, sizeof(scan->constants));
-	if (!bytes)
-		return;
-	while (vaddr < end) {
+	while (bytes && vaddr < end) {
 		if (!ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(
 			    &scan->ruler, NULL, bytes, end - vaddr, &decoded)))
-			return;
+			break;
 		if (decoded.length == SYSCALL_LENGTH && bytes[0] == 0x0f &&
-		    bytes[1] == 0x05 && scan->nr_places < NR_PLACES)
+		    bytes[1] == 0x05) {
+			if (scan->nr_places == NR_PLACES)
+				break;
 			describe_place(scan, &scan->place[scan->nr_places++],
 				       vaddr, &recent);
+		}
 		note_constant(&scan->constants, bytes, decoded.length);
 		recent.vaddr[recent.nr++ % NR_RECENT] = vaddr;
 		vaddr += decoded.length;
 		bytes += decoded.length;
 	}
+	return vaddr;
 }
 
-/* Second pass: no branch may lead behind the first byte of a place. */
+static void refuse_places(struct scan *scan)
+{
+	uint32_t i;
+
+	for (i = 0; i < scan->nr_places; i++)
+		scan->place[i].reason = MMN_REFUSE_SHAPE;
+}
+
+/*
+ * Second pass: no branch may lead behind the first byte of a place.  Where the
+ * function cannot be read to its end, nobody knows where branches lead.
+ */
 static void find_targets(struct scan *scan)
 {
 	uintptr_t vaddr = scan->function.start, end = scan->function.end;
@@ -461,8 +475,10 @@ static void find_targets(struct scan *scan)
 	while (vaddr < end) {
 		if (!ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(
 			    &scan->decoder, NULL, bytes, end - vaddr,
-			    &decoded)))
+			    &decoded))) {
+			refuse_places(scan);
 			return;
+		}
 		vaddr += decoded.length;
 		bytes += decoded.length;
 		if (decoded.meta.branch_type == ZYDIS_BRANCH_TYPE_NONE ||
@@ -600,19 +616,19 @@ static bool is_harmless_call(const uint8_t *bytes, uintptr_t before)
 	return nr < 512 && !mmn_classify_is_candidate(nr);
 }
 
-/* Not in any function that is known: worth a word when it looks like a call. */
+/* Out of reach of the passes: worth a word when it looks like a call. */
 static void report_stray(struct scan *scan, const uint8_t *bytes,
-			 uintptr_t vaddr)
+			 uintptr_t vaddr, uint32_t reason)
 {
 	struct mmn_found site = {
 		.resume =
 			(uint8_t *)(vaddr + SYSCALL_LENGTH + scan->image->bias),
 		.nr = MMN_NR_DYNAMIC,
-		.reason = MMN_REFUSE_NO_UNWIND,
+		.reason = reason,
 		.is_unknown = true,
 	};
 
-	if (bytes[-5] != 0xb8)
+	if (bytes - scan->segment->bytes < 5 || bytes[-5] != 0xb8)
 		return;
 	memcpy(&site.nr, bytes - 4, sizeof(site.nr));
 	if (mmn_classify_is_candidate(site.nr))
@@ -624,7 +640,7 @@ static void scan_segment(struct scan *scan,
 {
 	const uint8_t *end = segment->bytes + segment->size;
 	const uint8_t *bytes = segment->bytes;
-	uintptr_t vaddr;
+	uintptr_t vaddr, known;
 	uint32_t i;
 
 	scan->segment = segment;
@@ -636,17 +652,22 @@ static void scan_segment(struct scan *scan,
 		}
 		vaddr = segment->vaddr + (uintptr_t)(bytes - segment->bytes);
 		if (!find_function(scan->image, vaddr, &scan->function)) {
-			if (bytes - segment->bytes >= 5)
-				report_stray(scan, bytes, vaddr);
+			report_stray(scan, bytes, vaddr, MMN_REFUSE_NO_UNWIND);
 			bytes += SYSCALL_LENGTH;
 			continue;
 		}
-		find_places(scan);
+		known = find_places(scan);
+		/* What is before it in this function has been reported. */
+		if (known <= vaddr) {
+			report_stray(scan, bytes, vaddr, MMN_REFUSE_SHAPE);
+			bytes += SYSCALL_LENGTH;
+			continue;
+		}
 		if (has_movable_place(scan))
 			find_targets(scan);
 		for (i = 0; i < scan->nr_places; i++)
 			report_place(scan, &scan->place[i]);
-		bytes += scan->function.end - vaddr;
+		bytes += known - vaddr;
 		if (bytes > end)
 			return;
 	}

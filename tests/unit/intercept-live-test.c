@@ -564,6 +564,36 @@ TEST(an_object_that_comes_back_is_followed_whatever_was_loaded_since)
 	release();
 }
 
+TEST(no_object_is_one_too_many)
+{
+	struct mmn_intercept_report before = { .size = sizeof(before) }, after;
+	enum { NR = 300 };
+	void *handle[NR];
+	char path[32];
+	int fd[NR], i;
+
+	t_may_keep_mapped(64 << 20, "stubs of many objects stay");
+	intercept();
+	t_err(mmn_intercept_get_report(&before), 0);
+	for (i = 0; i < NR; i++) {
+		/* by its number ld.so would take the next one for it */
+		fd[i] = copy_site_lib(path);
+		handle[i] = dlopen(path, RTLD_NOW);
+		t_ok(handle[i]);
+	}
+	after.size = sizeof(after);
+	t_err(mmn_intercept_get_report(&after), 0);
+	t_eq(after.nr_found, before.nr_found + NR);
+	t_eq(after.nr_patched, before.nr_patched + NR);
+	check_site(handle[NR - 1]);
+	check_site(handle[NR - 2]);
+	for (i = 0; i < NR; i++) {
+		t_err(dlclose(handle[i]), 0);
+		close(fd[i]);
+	}
+	release();
+}
+
 static uint32_t may_end;
 
 static void *wait_for_end(void *arg)

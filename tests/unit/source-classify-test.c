@@ -190,6 +190,95 @@ TEST(mremap_names_what_is_left_and_what_is_covered)
 	CHECK_ROWS(rows);
 }
 
+/* ---- functions that cannot be read to their end ---- */
+
+#define HEADER 0x100u
+#define ENTRY 0x200u
+#define CODE 0x400u
+
+static const uint8_t call_munmap[] = { 0xb8, 0x0b, 0, 0, 0, 0x0f, 0x05 };
+
+struct places {
+	uint32_t nr;
+	uint32_t nr_written;
+	uint32_t nr_unknown;
+};
+
+static void count_place(void *arg, const struct mmn_found *site)
+{
+	struct places *places = arg;
+
+	places->nr++;
+	places->nr_written += site->reason == MMN_REFUSE_NONE;
+	places->nr_unknown += site->is_unknown;
+}
+
+static void put(uint8_t *image, uint32_t at, uint32_t value)
+{
+	memcpy(image + at, &value, sizeof(value));
+}
+
+/* An object of one function, with its entry in .eh_frame_hdr. */
+static struct places scan(const uint8_t *code, uint32_t size)
+{
+	static const uint8_t encodings[] = { 1, 0x1b, 0x03, 0x3b };
+	static uint8_t bytes[4096];
+	struct mmn_image image = {
+		.nr_segments = 1,
+		.segment = { { .size = sizeof(bytes),
+			       .bytes = bytes,
+			       .is_exec = true } },
+		.unwind_vaddr = HEADER,
+	};
+	struct places places = { 0 };
+
+	memset(bytes, 0, sizeof(bytes));
+	memcpy(bytes + HEADER, encodings, sizeof(encodings));
+	put(bytes, HEADER + 8, 1);
+	put(bytes, HEADER + 12, CODE - HEADER);
+	put(bytes, HEADER + 16, ENTRY - HEADER);
+	put(bytes, ENTRY + 8, CODE - (ENTRY + 8));
+	put(bytes, ENTRY + 12, size);
+	memcpy(bytes + CODE, code, size);
+	mmn_scan_image(&image, count_place, &places);
+	return places;
+}
+
+TEST(calls_behind_what_is_no_instruction_are_counted)
+{
+	uint8_t code[32] = { 0 };
+	struct places places;
+
+	memcpy(code, call_munmap, 7);
+	memcpy(code + 8, call_munmap, 7);
+	memset(code + 15, 0xc3, sizeof(code) - 15);
+	code[7] = 0x90;
+	places = scan(code, sizeof(code));
+	t_eq(places.nr, 2);
+	t_eq(places.nr_written, 2);
+	/* there is none with this first byte; what follows may lead anywhere */
+	code[7] = 0x06;
+	places = scan(code, sizeof(code));
+	t_eq(places.nr, 2);
+	t_eq(places.nr_written, 0);
+	t_eq(places.nr_unknown, 1);
+}
+
+TEST(calls_of_a_function_that_makes_too_many_are_counted)
+{
+	uint8_t code[40 * sizeof(call_munmap) + 1];
+	struct places places;
+	uint32_t i;
+
+	for (i = 0; i < 40; i++)
+		memcpy(code + 7ul * i, call_munmap, 7);
+	code[sizeof(code) - 1] = 0xc3;
+	places = scan(code, sizeof(code));
+	t_eq(places.nr, 40);
+	t_ge(places.nr_written, 20);
+	t_eq(places.nr_written + places.nr_unknown, 40);
+}
+
 TEST(madvise_is_a_change_by_its_advice)
 {
 	static const uint8_t none[] = { 0,  1,	2,  3,	10, 11, 12, 14, 15,
