@@ -378,9 +378,12 @@ static void wake_issuer(struct mmn_uring *u)
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&u->bell);
 	struct io_uring_cqe *cqe;
 
-	io_uring_prep_msg_ring(sqe, u->ring->ring_fd, 0, name_of(u, u->tags),
-			       0);
-	sqe->user_data = 0;
+	/* Without one the last has not been submitted, and says the same. */
+	if (sqe) {
+		io_uring_prep_msg_ring(sqe, u->ring->ring_fd, 0,
+				       name_of(u, u->tags), 0);
+		sqe->user_data = 0;
+	}
 	if (io_uring_submit_and_wait(&u->bell, 1) < 0)
 		return;
 	if (!io_uring_peek_cqe(&u->bell, &cqe))

@@ -353,6 +353,24 @@ TEST(a_single_issuer_is_the_only_one)
 	tear_down(&loop);
 }
 
+TEST(an_issuer_that_cannot_be_woken_finds_what_is_to_be_cleared)
+{
+	struct mmn_uring_options options = { .nr_slots = 4 };
+	struct loop loop;
+	char *memory;
+	size_t i;
+
+	set_up_with(&loop, IORING_SETUP_SINGLE_ISSUER, &options);
+	memory = new_pages_at(NULL, 3);
+	for (i = 0; i < 3; i++)
+		touch(&loop, memory + i * PAGE, 1);
+	answer_syscall_if(__NR_io_uring_enter, 1, 1, ENOMEM);
+	unmap_and_map(loop.state, memory, 3);
+	tear_down(&loop);
+	t_eq(loop.nr_tags, 3);
+	free_pages(memory, 3);
+}
+
 TEST(detaching_waits_for_what_is_under_way)
 {
 	struct mmn_cache_region *region;
