@@ -119,6 +119,14 @@ void itree_iter_seek(struct itree_iter *iter, const struct itree *tree,
 uint32_t itree_iter_take(struct itree_iter *iter, struct itree_node **ret_nodes,
 			 uint32_t max);
 
+/* The next overlapping node, or NULL. */
+static inline struct itree_node *itree_iter_next(struct itree_iter *iter)
+{
+	struct itree_node *node;
+
+	return itree_iter_take(iter, &node, 1) ? node : NULL;
+}
+
 /* Is the key of @node above the cursor? */
 static inline bool itree_is_above(const struct itree_node *node,
 				  uintptr_t cursor_start, uint64_t cursor_birth)
