@@ -52,10 +52,13 @@ void mmn_wait_on_two(uint32_t *a, uint32_t seen_a, uint32_t *b, uint32_t seen_b)
 	struct wait_entry both[] = { wait_entry(a, seen_a),
 				     wait_entry(b, seen_b) };
 	struct timespec soon;
+	long ret;
 
 	mmn_might_sleep();
-	if (mmn_syscall6(__NR_futex_waitv, both, 2, 0, NULL, 0, 0) != -ENOSYS)
+	ret = mmn_syscall6(__NR_futex_waitv, both, 2, 0, NULL, 0, 0);
+	if (ret >= 0 || ret == -EAGAIN || ret == -EINTR)
 		return;
+	/* Not there: -ENOSYS; or forbidden, in a sandbox that is older. */
 	soon = mmn_deadline(10 * 1000 * 1000);
 	mmn_wait_on(a, seen_a, &soon);
 }

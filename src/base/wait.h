@@ -23,7 +23,8 @@ int mmn_wait_on(uint32_t *word, uint32_t seen, const struct timespec *deadline);
 /*
  * mmn_wait_on_two - sleep while *@a is @seen_a and *@b is @seen_b
  *
- * Linux before 5.16 cannot wait for two: there @b is looked at every 10 ms.
+ * Linux before 5.16 cannot wait for two, and sandboxes may forbid it: there @b is
+ * looked at every 10 ms.
  *
  * Also returns for signals and for no reason: look at the words again.
  * Context: may sleep; errno is not touched.

@@ -69,6 +69,21 @@ TEST(either_of_two_words_ends_a_wait_on_old_systems)
 	wait_for_either(&a, &b, &b);
 }
 
+/* Older ones say so with this. */
+TEST(a_sandbox_that_forbids_to_wait_for_two_does_not_make_it_spin)
+{
+	uint32_t a = 5;
+	uint32_t b = 6;
+	uint64_t began;
+
+	answer_syscall(SYS_futex_waitv, EPERM);
+	began = mmn_now_ns();
+	mmn_wait_on_two(&a, 5, &b, 6);
+	t_ge(mmn_now_ns() - began, 5 * MS);
+	wait_for_either(&a, &b, &a);
+	wait_for_either(&a, &b, &b);
+}
+
 TEST(deadline_in_the_past_times_out_at_once)
 {
 	struct timespec deadline = mmn_deadline(0);
