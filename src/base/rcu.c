@@ -27,8 +27,13 @@ static pthread_key_t thread_key;
 
 /* atomic: threads of this process that are registered */
 static uint32_t nr_readers;
-/* atomic: something was deferred, there is a thread that calls it */
-static bool has_caller;
+/*
+ * The library's own thread that calls what is deferred, in the order in which it
+ * came; liburcu's may be one for each processor, if the program wants that.  Set
+ * once; NULL: nothing was deferred.
+ */
+static struct call_rcu_data *caller;
+static pthread_once_t caller_once = PTHREAD_ONCE_INIT;
 /* Some of this was lost in a fork; changed while there is one thread. */
 static bool lost_threads;
 
@@ -40,9 +45,9 @@ static uint32_t nr_other_readers(void)
 
 static void lose_threads(void)
 {
-	/* relaxed, both: there is one thread */
-	if (nr_other_readers() || mmn_load_relaxed(&has_caller))
+	if (nr_other_readers() || caller)
 		lost_threads = true;
+	/* relaxed: there is one thread */
 	mmn_store_relaxed(&nr_readers, mmn_rcu_reader != NULL);
 }
 
@@ -125,21 +130,32 @@ static void run_deferred(struct rcu_head *head)
 	deferred->function(deferred);
 }
 
+static void make_caller(void)
+{
+	pthread_once(&key_once, make_key);
+	caller = urcu_memb_create_call_rcu_data(0, -1);
+}
+
+/* liburcu gives it to the thread that the calling one has chosen. */
+static void give_to_caller(struct rcu_head *head)
+{
+	struct call_rcu_data *before = urcu_memb_get_thread_call_rcu_data();
+
+	urcu_memb_set_thread_call_rcu_data(caller);
+	urcu_memb_call_rcu(head, run_deferred);
+	urcu_memb_set_thread_call_rcu_data(before);
+}
+
 void mmn_rcu_defer(struct mmn_rcu_head *head,
 		   void (*function)(struct mmn_rcu_head *head))
 {
 	bool signalling = mmn_order_signalling();
 
-	/* relaxed: only for a fork, which this thread does not do meanwhile */
-	if (unlikely(!mmn_load_relaxed(&has_caller))) {
-		pthread_once(&key_once, make_key);
-		/* relaxed: as above */
-		mmn_store_relaxed(&has_caller, true);
-	}
 	head->function = function;
 	mmn_rcu_tsan_release(head);
 	mmn_order_set_signalling(false);
-	urcu_memb_call_rcu(&head->head, run_deferred);
+	pthread_once(&caller_once, make_caller);
+	give_to_caller(&head->head);
 	mmn_order_set_signalling(signalling);
 }
 

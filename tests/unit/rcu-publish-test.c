@@ -284,3 +284,41 @@ TEST(a_thread_may_be_registered_with_liburcu_already)
 	}
 	pthread_barrier_destroy(&all_running);
 }
+
+/* atomic: how many deferred functions have been called */
+static uint32_t nr_called;
+
+static void count_late(struct mmn_rcu_head *head)
+{
+	struct timespec some = { 0, 20000000 };
+
+	nanosleep(&some, NULL);
+	/* relaxed: a count */
+	mmn_fetch_add_relaxed(&nr_called, 1);
+	free(head);
+}
+
+/* With a thread of its own for them, as each processor may have one. */
+static void *defer_elsewhere(void *its)
+{
+	urcu_memb_set_thread_call_rcu_data(its);
+	mmn_rcu_defer(calloc(1, sizeof(struct mmn_rcu_head)), count_late);
+	t_ok(urcu_memb_get_thread_call_rcu_data() == its);
+	return NULL;
+}
+
+TEST(what_is_deferred_is_waited_for_though_liburcu_has_many_threads)
+{
+	struct call_rcu_data *its = urcu_memb_create_call_rcu_data(0, -1);
+	pthread_t thread;
+	int i;
+
+	t_may_keep_mapped(128 << 20, "the threads that run them stay");
+	for (i = 1; i <= 2; i++) {
+		pthread_create(&thread, NULL, defer_elsewhere, its);
+		pthread_join(thread, NULL);
+		mmn_rcu_barrier();
+		/* relaxed: a count */
+		t_eq(mmn_load_relaxed(&nr_called), i);
+	}
+}

@@ -18,6 +18,12 @@ static void call_later(struct rcu_head *head,
 		       void (*function)(struct rcu_head *head));
 #undef urcu_memb_call_rcu
 #define urcu_memb_call_rcu call_later
+/* The only other thread is the scenario's. */
+#define pthread_once(once, function) ((void)(once), (void)(function))
+#undef urcu_memb_get_thread_call_rcu_data
+#define urcu_memb_get_thread_call_rcu_data() NULL
+#undef urcu_memb_set_thread_call_rcu_data
+#define urcu_memb_set_thread_call_rcu_data(data) ((void)(data))
 /* It is compiled as for ThreadSanitizer, and not told of. */
 #undef mmn_rcu_tsan_acquire
 #define mmn_rcu_tsan_acquire(token) ((void)(token))
@@ -55,7 +61,6 @@ static void set_up(void)
 	deferred.later = NULL;
 	deferred.called = 0;
 	deferred.published = NULL;
-	has_caller = true;
 	ladder_name(&deferred.later, "queue");
 	ladder_name(&deferred.called, "called");
 	ladder_name(&deferred.published, "published");
