@@ -56,8 +56,14 @@ static void sleep_until_rung(struct mmn_cache *cache)
 	    !mmn_load_relaxed(&cache->stop) &&
 	    mmn_load_relaxed(&cache->nr_retired) == cache->nr_examined)
 		mmn_wait_on(&cache->asleep, WORKER_ASLEEP, NULL);
-	/* relaxed: who has rung has woken it, or comes before the next nap */
-	mmn_xchg_relaxed(&cache->asleep, WORKER_BUSY);
+	/*
+	 * relaxed: who has rung has woken it, or comes before the next nap, whose
+	 * exchange sees through this one what was rung for.  An exchange would do;
+	 * clang makes a store of one whose result nobody uses, and through that
+	 * nothing is seen.
+	 */
+	mmn_fetch_and_relaxed(&cache->asleep,
+			      ~(uint32_t)(WORKER_ASLEEP | WORKER_HURRIED));
 }
 
 /* A fence that a user put on the reservation object himself. */
