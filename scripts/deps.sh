@@ -13,7 +13,7 @@ set -eu
 build='gcc libc6-dev meson ninja-build pkg-config liburcu-dev
        liburing-dev libzydis-dev systemtap-sdt-dev python3'
 check="$build g++ mandoc perl procps"
-ci="$check clang libclang-rt-dev clang-format clang-tidy cppcheck codespell
+ci="$check clang libclang-rt-dev clang-format clang-tidy cppcheck sparse codespell
     shellcheck git gcovr valgrind gcc-aarch64-linux-gnu libc6-dev-arm64-cross
     qemu-user"
 bench=libucx-dev

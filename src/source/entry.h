@@ -43,6 +43,11 @@ long mmn_with_vector_state(long (*fn)(void *arg), void *arg);
 /* Finds out what has to be saved on this processor.  Before the first use. */
 void mmn_vector_state_init(void);
 
+/* What it has found out, for the assembly behind mmn_with_vector_state(). */
+extern uint32_t mmn_vector_mode;
+extern uint32_t mmn_vector_size;
+extern uint32_t mmn_vector_mask;
+
 /* dispatch.c */
 uint32_t mmn_intercept_dispatch(struct mmn_regs *regs);
 void mmn_intercept_after(struct mmn_regs *regs);
