@@ -30,7 +30,11 @@ KNOWN = {
                      'compilers put one there'),
     'SB+ar-fences': ('AFF', 'takes every fence for a full one under TSO; '
                      'compilers emit nothing for acq_rel'),
-    'Z6.U': ('FFF', 'forbids what RC11 was made to allow: Lahav 2017, 2.1'),
+    'Z6.U': ('FFF', 'forbids what RC11 was made to allow (Lahav 2017, 2.1): '
+             'psc goes by "po, hb, po", and takes the two halves of the add, '
+             'which are of one location, for the second po'),
+    'Z6.U+loads': ('FFF', 'takes the second po there too, whose ends are of '
+                   'one location'),
 }
 HEAD = '''#include <assert.h>
 #include <pthread.h>

@@ -243,7 +243,15 @@ const struct litmus litmus_tests[] = {
 	  "all in S" },
 	{ "Z6.U", "b=1 c=3 a=0", "AFF",
 	  "x = 1 sc; y = 1 rel || b = add y 1 sc; c = y || y = 3 sc; a = x sc",
-	  "Lahav 2017, 2.1: C11's text forbids it, Power needs it" },
+	  "Lahav 2017, 2.1: C11's text forbids it, Power needs it.  Of psc only "
+	  "x = 1 to the add is missing: hb gets there, but behind y = 1 it has no "
+	  "po to another location" },
+	{ "Z6.U+loads", "b=1 c=1 d=3 a=0", "AFF",
+	  "x = 1 sc; y = 1 rel || b = y acq; c = y sc; d = y || y = 3 sc; a = x sc",
+	  "the same with the add taken apart: b and c are of one location" },
+	{ "Z6.U+other", "b=1 c=0 a=0", "FFF",
+	  "x = 1 sc; y = 1 rel || b = y acq; c = z sc || z = 3 sc; a = x sc",
+	  "po, hb, po, each po to another location: psc has x = 1 before c" },
 	{ "IRIW", "a=1 b=0 c=1 d=0", "AFF",
 	  "x = 1 || y = 1 || a = x; b = y || c = y; d = x",
 	  "relaxed loads may be made in any order" },
