@@ -155,8 +155,8 @@ enum { X = 1, Y = 2 };
 enum { HELD = 1, COUNTED = 2, OVER = 3, CHANGE = 4 };
 enum { WAITER = 1, ONE = 2 };
 enum { CALLING = 1, CALL_COUNTED = 2 };
-/* running_A: who comes to 0 releases, and the count */
-enum { DEFERRED = 1, RUN = 2 };
+/* running_A: who comes to 0 releases, the count, and who is counting */
+enum { DEFERRED = 1, RUN = 2, REMOVER = 1 << 16 };
 enum { NO_SLOT = 0, SLOT = 1 };
 
 static pthread_mutex_t writer, overflow_lock, D;
@@ -314,10 +314,10 @@ static void callback_A(int c)
 	pthread_mutex_unlock(&D);
 }
 
-static void drop_running(void)
+static void drop_running(int what)
 {
-	if (atomic_fetch_sub_explicit(&running_A, RUN, O_DROP) !=
-	    (RUN | DEFERRED))
+	if (atomic_fetch_sub_explicit(&running_A, what, O_DROP) !=
+	    (what | DEFERRED))
 		return;
 	/* release(): the memory is used for something else */
 	freed_A = 1;
@@ -328,7 +328,7 @@ static void stop_calling(int c)
 {
 	touch_A();
 	if (atomic_exchange_explicit(&calling[c], 0, O_STOP) == CALL_COUNTED)
-		drop_running();
+		drop_running(RUN);
 }
 
 static void change_notify(int c)
@@ -533,9 +533,11 @@ static void remove_A(void)
 
 static void remove_deferred_A(void)
 {
-	unlink_A(BUG == 23 ? DEFERRED : DEFERRED + RUN);
+	int self = BUG == 24 ? RUN : REMOVER;
+
+	unlink_A(BUG == 23 ? DEFERRED : DEFERRED + self);
 	if (BUG != 23)
-		drop_running();
+		drop_running(self);
 }
 
 static int look(int *open)

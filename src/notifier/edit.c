@@ -246,7 +246,7 @@ static void apply(struct mmn_state *state, const struct mmn_range_edit *edit,
 		break;
 	default:
 		set_status(sub, SUB_DEFERRED);
-		range_unlink(state, sub, RUNNING_DEFERRED + RUNNING_ONE);
+		range_unlink(state, sub, RUNNING_DEFERRED + RUNNING_REMOVER);
 		break;
 	}
 }

@@ -372,27 +372,28 @@ static void release_range(struct range_sub *sub)
 }
 
 /* Returns what it was before; the object may be gone unless it was more. */
-static uint32_t drop_running(struct range_sub *sub)
+static uint32_t drop_running(struct range_sub *sub, uint32_t what)
 {
 	/*
 	 * pair(range_running): release and acquire, with the acquire in
 	 * wait_idle(), and with itself in drop_running() of whoever comes to 0.
 	 * Without it the object is given back while a callback still writes it.
 	 */
-	return mmn_fetch_sub_acq_rel(&sub->running, RUNNING_ONE);
+	return mmn_fetch_sub_acq_rel(&sub->running, what);
 }
 
-/* One is for ourselves, until all callbacks are counted. */
+/* All callbacks are counted. */
 void range_let_go(struct range_sub *sub)
 {
-	if (drop_running(sub) == (RUNNING_DEFERRED | RUNNING_ONE))
+	if (drop_running(sub, RUNNING_REMOVER) ==
+	    (RUNNING_DEFERRED | RUNNING_REMOVER))
 		release_range(sub);
 }
 
 /* Status is taken, S is not. */
 static void leave_deferred(struct range_sub *sub)
 {
-	unlink_range(sub->state, sub, RUNNING_DEFERRED + RUNNING_ONE);
+	unlink_range(sub->state, sub, RUNNING_DEFERRED + RUNNING_REMOVER);
 	range_let_go(sub);
 }
 
@@ -790,7 +791,7 @@ struct range_sub *ranges_next(struct herd *herd,
 /* A callback that was counted is over. */
 static void call_ends(struct walk *walk, struct range_sub *sub)
 {
-	uint32_t running = drop_running(sub);
+	uint32_t running = drop_running(sub, RUNNING_ONE);
 	struct mmn_callback_frame frame;
 
 	if (running == (RUNNING_LEAVING | RUNNING_ONE))

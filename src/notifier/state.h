@@ -173,6 +173,12 @@ struct slot {
 #define RUNNING_LEAVING UINT32_C(1)  /* remove sleeps */
 #define RUNNING_DEFERRED UINT32_C(2) /* whoever comes to 0 releases */
 #define RUNNING_ONE UINT32_C(4)
+/*
+ * The remover itself, while it counts: more than all callbacks.  One that was
+ * counted may be taken off before it is put on, on machines where relaxed
+ * exchanges of two words change places; nobody must come to 0 by that.
+ */
+#define RUNNING_REMOVER UINT32_C(0x80000000)
 
 /*
  * struct range_sub - struct mmn_range_subscription
