@@ -23,11 +23,10 @@ P8  a relaxed access has a comment that says why relaxed is enough: the word
 P9  doc/ORDERING.md, if it is there, is what --markdown prints
 
 P10 each order of an access has a twin in tests/ladder/twins.tsv: somebody
-    notices when it is taken away; tags in tests/ladder/owed.txt have none yet
+    notices when it is taken away
 P11 a line there is about an order that exists
 P12 a line there names a scenario or a model that exists
-P13 what is owed is really missing
-P14 each order of an access is argued for by one of its pairs
+P13 each order of an access is argued for by one of its pairs
 
 usage: check-pairs.py [-v | --markdown | --c-table FILE] [--root DIR]
   -v          print the table of pairs

@@ -21,7 +21,6 @@ import collections
 import re
 
 TABLE = 'tests/ladder/twins.tsv'
-OWED = 'tests/ladder/owed.txt'
 KINDS = ('assertion', 'data race', 'deadlock', 'lost wake-up',
          'use after free', 'bad free')
 
@@ -132,27 +131,19 @@ def check_orders(sites, errors):
             lacking = wanted - said.pop((site.source.name, site.offset),
                                         wanted)
             for side in sorted(lacking):
-                errors.append(f'{site.source.where(site.offset)}: P14: no pair '
+                errors.append(f'{site.source.where(site.offset)}: P13: no pair '
                               f'of {site.macro}() says why it is {side}')
 
 
 def check(root, sites, twins, errors):
-    owed = {line: number for number, line in lines_of(root / OWED)}
-    lacking = missing(sites, twins)
     for twin in twins:
         check_twin(root, twin, sites, errors)
     check_orders(sites, errors)
-    for tag, ways in lacking.items():
-        if tag in owed:
-            continue
+    for tag, ways in missing(sites, twins).items():
         for name, side, site in ways:
             errors.append(f'{site.source.where(site.offset)}: P10: '
                           f'pair({tag}) has no twin without {side} in '
                           f'{name}; see {TABLE}')
-    for tag, number in owed.items():
-        if tag not in lacking:
-            errors.append(f'{OWED}:{number}: P13: {tag} has its twins, or no '
-                          'site')
 
 
 def who(twin):
@@ -174,8 +165,9 @@ def markdown(sites, twins):
         head = tag
         for name, side, site in needed(found):
             twin = by.get((tag, name, side))
-            seen = f'{twin.seen} | {who(twin)}' if twin else '| '
+            if not twin:
+                continue
             lines.append(f'| {head} | `{name}` | `{site.macro}` | {side} '
-                         f'| {seen} |')
+                         f'| {twin.seen} | {who(twin)} |')
             head = ''
     return '\n'.join(lines) + '\n'
