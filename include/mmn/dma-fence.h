@@ -39,6 +39,12 @@
  * What every consumer may do: wait while holding such locks, and while a change of
  * memory is being announced.
  *
+ * What nobody does: use fences in a signal handler, but as far as the Context says.
+ * Where handlers of the program change memory, callbacks of <mmn/notifier.h> run in
+ * them, which may wait for a fence.  So a thread blocks these signals while it is on
+ * the way to a signal, or in the middle of a call from here that such a callback
+ * makes, too.
+ *
  * Misuse marked "reported" goes to mmn_debug_set_handler() in builds with
  * self-checks.
  */
