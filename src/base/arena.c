@@ -371,6 +371,15 @@ void mmn_callback_free(void *block)
 	push(header);
 }
 
+/* Write, and change nothing that the owner of the word could notice. */
+static void touch(uint32_t *word)
+{
+	uint32_t was = mmn_load_relaxed(word); /* relaxed: any value will do */
+
+	/* relaxed: likewise.  Of "or 0", for one, clang makes a load. */
+	mmn_cmpxchg_relaxed(word, &was, was);
+}
+
 /* Have the kernel put pages behind [@start, @start + @bytes). */
 static int populate(char *start, uint64_t bytes)
 {
@@ -387,8 +396,7 @@ static int populate(char *start, uint64_t bytes)
 		return -ENOMEM;
 	/* Before Linux 5.14. */
 	for (i = 0; i < bytes; i += PAGE_BYTES)
-		/* relaxed: changes nothing that its owner could notice */
-		mmn_fetch_or_relaxed((uint32_t *)(start + i), 0);
+		touch((uint32_t *)(start + i));
 	return 0;
 }
 

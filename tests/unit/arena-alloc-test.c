@@ -2,6 +2,7 @@
 /* Memory that callbacks may allocate. */
 #include "t/tap.h"
 
+#include <errno.h>
 #include <mmn/inject.h>
 #include <mmn/memory.h>
 #include <pthread.h>
@@ -17,6 +18,7 @@
 #include "base/arena.h"
 #include "base/atomic.h"
 #include "base/compiler.h"
+#include "unit/answer-syscall.h"
 
 /* Every block carries its own address and length, so that no two overlap. */
 static void fill(void *block, size_t size)
@@ -179,7 +181,7 @@ static long nr_faults(void)
 	return usage.ru_minflt;
 }
 
-TEST(reserved_memory_is_there_without_the_kernel)
+static void use_what_is_reserved(void)
 {
 	enum { NR = 3 << 10 };
 	static char *blocks[NR];
@@ -202,6 +204,17 @@ TEST(reserved_memory_is_there_without_the_kernel)
 		t_lt(faults, 16);
 	for (i = 0; i < NR; i++)
 		mmn_callback_free(blocks[i]);
+}
+
+TEST(reserved_memory_is_there_without_the_kernel)
+{
+	use_what_is_reserved();
+}
+
+TEST(reserved_memory_is_there_where_the_kernel_cannot_populate)
+{
+	answer_syscall_if(SYS_madvise, 2, 23 /* POPULATE_WRITE */, EINVAL);
+	use_what_is_reserved();
 }
 
 TEST(reserve_of_the_largest_blocks_counts_what_chunk_ends_lose)
