@@ -172,6 +172,61 @@ static void inserts_in_section(void *arg, uint64_t n)
 	mmn_signal_section_end(&section);
 }
 
+/* Back and forth between two ranges, to see what one resize costs. */
+static void resizes(void *arg, uint64_t n)
+{
+	struct mmn_range_subscription *sub = arg;
+
+	while (n--)
+		if (mmn_range_subscription_resize(sub, 1000,
+						  n % 2 ? 1999 : 2999))
+			abort();
+}
+
+/* The same by hand: nobody watches in between. */
+static void removes_and_inserts(void *arg, uint64_t n)
+{
+	struct mmn_range_subscription *sub = arg;
+
+	while (n--)
+		if (mmn_range_subscription_remove(sub) ||
+		    mmn_range_subscription_insert(sub, fixture.state, 1000,
+						  n % 2 ? 1999 : 2999))
+			abort();
+}
+
+static void resizes_in_section(void *arg, uint64_t n)
+{
+	struct mmn_signal_section section;
+
+	mmn_signal_section_begin(&section);
+	resizes(arg, n);
+	mmn_signal_section_end(&section);
+}
+
+static void range_stats(void *arg, uint64_t n)
+{
+	struct mmn_range_stats stats = { .size = sizeof(stats) };
+
+	while (n--) {
+		if (mmn_range_get_stats(arg, &stats))
+			abort();
+		bench_use(stats.callbacks);
+	}
+}
+
+static void state_stats(void *arg, uint64_t n)
+{
+	struct mmn_state_stats stats = { .size = sizeof(stats) };
+	struct fixture *f = arg;
+
+	while (n--) {
+		if (mmn_state_get_stats(f->state, &stats))
+			abort();
+		bench_use(stats.hits);
+	}
+}
+
 /* ------------------------------------------------------------------ */
 /* The same in another thread at the same time                        */
 /* ------------------------------------------------------------------ */
@@ -226,6 +281,26 @@ static const struct layout layouts[] = {
 	{ "1 MiB apart", 20, 1 << 19 },
 	{ "at random", 0, 0 },
 };
+
+/* One of them is resized, and what was counted is asked for. */
+static void measure_resize(struct mmn_range_subscription *sub, unsigned int ms,
+			   struct bench_result loads, struct bench_result pair)
+{
+	struct bench_result by_hand;
+
+	by_hand = bench_measure(removes_and_inserts, sub, ms);
+	bench_line("resize, among 100000", bench_measure(resizes, sub, ms),
+		   "remove+insert", by_hand);
+	bench_line("resize in a section, among 100000",
+		   bench_measure(resizes_in_section, sub, ms), "remove+insert",
+		   by_hand);
+	bench_line("statistics of a subscription",
+		   bench_measure(range_stats, sub, ms), "two calls that load",
+		   loads);
+	bench_line("statistics of a state with 100000",
+		   bench_measure(state_stats, &fixture, ms), "mutex pair",
+		   pair);
+}
 
 static void measure_million(const struct layout *layout, unsigned int ms,
 			    struct bench_result pair)
@@ -359,6 +434,7 @@ int main(int argc, char **argv)
 	result = bench_measure(changes, &fixture, ms);
 	bench_line("start+end, close to one of 100000", result, "mutex pair",
 		   pair);
+	measure_resize(&fixture.subs[0], ms, loads, pair);
 	for (i = 0; i < MANY; i++)
 		mmn_range_subscription_remove(&fixture.subs[i]);
 	free(fixture.subs);

@@ -467,24 +467,36 @@ struct runner {
 	void (*run)(void *arg, uint64_t n);
 	void *arg;
 	uint64_t done;
+	/* of the processor, without the time that others had it */
+	uint64_t cpu_ns;
 	pthread_t thread;
 } __attribute__((aligned(64)));
 
 static uint32_t go, stop;
 
+static uint64_t cpu_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
 static void *run_until_stopped(void *arg)
 {
 	struct runner *runner = arg;
-	uint64_t done = 0;
+	uint64_t done = 0, began;
 
 	/* acquire: all are there */
 	while (!mmn_load_acquire(&go))
 		sched_yield();
+	began = cpu_now();
 	/* relaxed: a flag */
-	while (!mmn_load_relaxed(&stop)) {
+	do {
 		runner->run(runner->arg, 256);
 		done += 256;
-	}
+	} while (!mmn_load_relaxed(&stop));
+	runner->cpu_ns = cpu_now() - began;
 	runner->done = done;
 	return NULL;
 }
@@ -529,34 +541,6 @@ static void measure_together(const char *figure, const char *series,
 	}
 }
 
-static void measure_threads(const struct side *side)
-{
-	struct runner runners[THREADS] = { 0 };
-	struct work work[THREADS];
-	uint32_t i;
-
-	for (i = 0; i < 1000; i++)
-		side->insert(i, start_of(i), start_of(i) + SIZE - 1);
-	for (i = 0; i < THREADS; i++) {
-		work[i] = (struct work){ .side = side, .i = i * 250 };
-		runners[i].arg = &work[i];
-		runners[i].run = run_sections;
-	}
-	measure_together("begin-threads", side->name, runners);
-	for (i = 0; i < THREADS; i++) {
-		work[i].start = work[i].last = start_of(i * 250);
-		runners[i].run = run_changes;
-	}
-	measure_together("hit-threads", side->name, runners);
-	for (i = 0; i < THREADS; i++) {
-		work[i].start = start_of(i * 250) + SIZE + 64;
-		work[i].last = work[i].start + SIZE - 1;
-	}
-	measure_together("miss-threads", side->name, runners);
-	for (i = 0; i < 1000; i++)
-		side->remove(i);
-}
-
 /* What a reader could do at the very least, called the same way. */
 __attribute__((noinline)) static uint64_t load_word(volatile uint64_t *word)
 {
@@ -575,17 +559,97 @@ static void plain_loads(void *arg, uint64_t n)
 	}
 }
 
-static void measure_control(void)
+static void init_control(struct runner *runners)
 {
 	static struct word words[THREADS];
-	struct runner runners[THREADS] = { 0 };
 	int i;
 
 	for (i = 0; i < THREADS; i++) {
 		runners[i].arg = &words[i];
 		runners[i].run = plain_loads;
 	}
-	measure_together("begin-threads", "two loads, nothing shared", runners);
+}
+
+/* The same of the processor's time: for what never waits. */
+static double cpu_together(struct runner *runners, unsigned int threads,
+			   double *ret_ns)
+{
+	uint64_t cpu_ns = 0, done = 0;
+	unsigned int i;
+
+	*ret_ns = run_together(runners, threads);
+	for (i = 0; i < threads; i++) {
+		cpu_ns += runners[i].cpu_ns;
+		done += runners[i].done;
+	}
+	return (double)cpu_ns / (double)done;
+}
+
+/*
+ * Readers against those that share nothing, in turns: what disturbs one slice
+ * mostly disturbs the next one too, and two figures taken a minute apart say more
+ * about other work on the machine than about each other.  Neither of them ever
+ * waits, so time that others had the processor does not count.  The ratio is the
+ * median of those of neighbouring slices.
+ */
+static void measure_readers(const struct side *side, struct runner *runners)
+{
+	double ns[BENCH_REPETITIONS], control_ns[BENCH_REPETITIONS];
+	struct runner control[THREADS] = { 0 };
+	double ratios[BENCH_REPETITIONS];
+	struct bench_result ratio;
+	unsigned int threads, i;
+
+	init_control(control);
+	for (threads = 1; threads <= THREADS; threads *= 2) {
+		for (i = 0; i < BENCH_REPETITIONS; i++) {
+			double theirs =
+				cpu_together(control, threads, &control_ns[i]);
+
+			ratios[i] =
+				cpu_together(runners, threads, &ns[i]) / theirs;
+		}
+		point("begin-threads", side->name, threads, bench_sort(ns));
+		point("begin-threads", "two loads, nothing shared", threads,
+		      bench_sort(control_ns));
+		ratio = bench_sort(ratios);
+		printf("{\"what\": \"begin-threads %u, slice by slice\", "
+		       "\"against\": \"two loads, nothing shared\", "
+		       "\"ratio\": %.2f, \"min\": %.2f, \"max\": %.2f}\n",
+		       threads, ratio.median, ratio.min, ratio.max);
+		fflush(stdout);
+	}
+}
+
+static void measure_threads(const struct side *side)
+{
+	struct runner runners[THREADS] = { 0 };
+	struct work work[THREADS];
+	uint32_t i;
+
+	for (i = 0; i < 1000; i++)
+		side->insert(i, start_of(i), start_of(i) + SIZE - 1);
+	for (i = 0; i < THREADS; i++) {
+		work[i] = (struct work){ .side = side, .i = i * 250 };
+		runners[i].arg = &work[i];
+		runners[i].run = run_sections;
+	}
+	if (side->insert == ours_insert)
+		measure_readers(side, runners);
+	else
+		measure_together("begin-threads", side->name, runners);
+	for (i = 0; i < THREADS; i++) {
+		work[i].start = work[i].last = start_of(i * 250);
+		runners[i].run = run_changes;
+	}
+	measure_together("hit-threads", side->name, runners);
+	for (i = 0; i < THREADS; i++) {
+		work[i].start = start_of(i * 250) + SIZE + 64;
+		work[i].last = work[i].start + SIZE - 1;
+	}
+	measure_together("miss-threads", side->name, runners);
+	for (i = 0; i < 1000; i++)
+		side->remove(i);
 }
 
 static const struct side sides[] = {
@@ -609,7 +673,6 @@ int main(int argc, char **argv)
 		}
 		fputs("figure\tseries\tx\tns\tmin\tmax\n", table);
 	}
-	measure_control();
 	for (i = 0; i < 2; i++) {
 		const struct side *side = &sides[i];
 
