@@ -10,6 +10,7 @@ void index_init(struct index *index, struct bucket *buckets, uint32_t nr,
 	index->mask = nr - 1;
 	index->hash_shift = 64 - (uint32_t)__builtin_ctz(nr);
 	index->page_shift = page_shift;
+	index->first = page_shift;
 }
 
 uint32_t index_search(const struct index *index, uintptr_t addr, uintptr_t last,
@@ -54,6 +55,18 @@ static uint32_t level_of(const struct index *index, uintptr_t start,
 	while (pages >> (LEVEL_BITS * (level + 1)))
 		level++;
 	return level;
+}
+
+static void set_levels(struct index *index, uint32_t levels)
+{
+	/* No level at all: any bucket will do. */
+	uint32_t first = levels ? (uint32_t)__builtin_ctz(levels) : 0;
+
+	/* relaxed, both: who misses a level misses its regions */
+	mmn_store_relaxed(&index->levels, levels);
+	mmn_store_relaxed(&index->first,
+			  (index->page_shift + LEVEL_BITS * first) |
+				  first << FIRST_LEVEL);
 }
 
 /* Put (where, what) in place @i; lock held. */
@@ -179,10 +192,8 @@ void index_insert(struct index *index, uintptr_t start, uintptr_t last,
 		ret_places->entries[ret_places->nr++] =
 			enter(index, index_hash(index, granule << shift, level),
 			      start, what);
-	/* relaxed: who misses the bit misses the region */
 	if (!index->nr_at[level]++)
-		mmn_store_relaxed(&index->levels,
-				  index->levels | UINT32_C(1) << level);
+		set_levels(index, index->levels | UINT32_C(1) << level);
 }
 
 void index_show(const struct index_places *places, uintptr_t start,
@@ -221,10 +232,8 @@ void index_remove(struct index *index, uintptr_t start, uintptr_t last,
 	for (granule = start >> shift; granule <= last >> shift; granule++)
 		leave(index, index_hash(index, granule << shift, level),
 		      number);
-	/* relaxed: the bit says where to look, not what is there */
 	if (!--index->nr_at[level])
-		mmn_store_relaxed(&index->levels,
-				  index->levels & ~(UINT32_C(1) << level));
+		set_levels(index, index->levels & ~(UINT32_C(1) << level));
 }
 
 bool index_is_empty(const struct index *index)

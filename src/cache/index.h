@@ -56,6 +56,8 @@
 #define LEVEL_BITS 2
 #define NR_LEVELS 24
 #define LOOKS 64
+/* index->first: the shift, and from this bit on the level */
+#define FIRST_LEVEL 8
 
 struct entry {
 	/* atomic, both */
@@ -78,9 +80,17 @@ struct index {
 	uint32_t page_shift;
 	/* atomic: bit n: there are regions of level n */
 	uint32_t levels;
+	/* atomic: the lowest of them, and the shift that belongs to it */
+	uint32_t first;
 	/* lock */
 	uint32_t nr_at[NR_LEVELS];
 };
+
+static inline uint32_t granule_hash(const struct index *index, uint64_t granule)
+{
+	return (uint32_t)((granule * UINT64_C(0x9e3779b97f4a7c15)) >>
+			  index->hash_shift);
+}
 
 static inline uint32_t index_hash(const struct index *index, uintptr_t addr,
 				  uint32_t level)
@@ -88,8 +98,7 @@ static inline uint32_t index_hash(const struct index *index, uintptr_t addr,
 	uint64_t granule =
 		(uint64_t)addr >> (index->page_shift + LEVEL_BITS * level);
 
-	return (uint32_t)(((granule + level) * UINT64_C(0x9e3779b97f4a7c15)) >>
-			  index->hash_shift);
+	return granule_hash(index, granule + level);
 }
 
 static inline bool entry_contains(const struct index *index, uint64_t where,
@@ -99,9 +108,8 @@ static inline bool entry_contains(const struct index *index, uint64_t where,
 	uint64_t start = where & ~ENTRY_FLAGS;
 	uint64_t bytes = (what & UINT32_MAX) << index->page_shift;
 
-	/* An addr below the start wraps. */
-	return !(access & ~where) && last - start < bytes &&
-	       addr - start < bytes;
+	/* A last below the start wraps. */
+	return last - start < bytes && addr >= start && !(access & ~where);
 }
 
 static inline uint32_t entry_number(uint64_t what)
@@ -123,6 +131,7 @@ static inline uint32_t bucket_find(const struct index *index,
 	 * bucket_write().  Without it the entries are older than the number.
 	 */
 	seq = mmn_load_acquire(&bucket->seq);
+#pragma GCC unroll 3
 	for (i = 0; i < ENTRIES; i++) {
 		/*
 		 * pair(cache_entry): acquire, with the release in
@@ -165,13 +174,10 @@ static inline uint32_t index_find_fast(const struct index *index,
 				       uint32_t access)
 {
 	/* relaxed: who misses a level that is new misses its regions */
-	uint32_t levels = mmn_load_relaxed(&index->levels);
-	uint32_t at;
+	uint32_t first = mmn_load_relaxed(&index->first);
+	uint64_t granule = (uint64_t)addr >> (first & 63);
+	uint32_t at = granule_hash(index, granule + (first >> FIRST_LEVEL));
 
-	/* No level at all: any bucket will do. */
-	at = index_hash(index, addr,
-			(uint32_t)__builtin_ctz(levels |
-						1u << (NR_LEVELS - 1)));
 	return bucket_find(index, &index->buckets[at], addr, last, access);
 }
 
