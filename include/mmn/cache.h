@@ -214,7 +214,8 @@ MMN_MUST_CHECK int mmn_cache_create(struct mmn_state *state,
  * Waits until all references are put and all fences on regions have signalled.
  * In a fork child: no effect, the copy stays where it is.
  *
- * Context: may sleep; not from callbacks or ops.
+ * Context: may sleep; not from callbacks or ops, nor between
+ * dma_fence_read_begin() and dma_fence_read_end(), for whose end it waits.
  */
 MMN_PUBLIC
 void mmn_cache_destroy(struct mmn_cache *cache);
@@ -328,7 +329,8 @@ bool mmn_cache_region_is_valid(const struct mmn_cache_region *region);
  * Every region that overlaps [start, last] can not be got any more.  Waits until
  * those that are idle are deregistered; the others stay in quarantine.
  *
- * Context: may sleep; not from callbacks or ops.
+ * Context: may sleep; not from callbacks or ops, nor between
+ * dma_fence_read_begin() and dma_fence_read_end(), for whose end it waits.
  * Return: 0; -EINVAL (@last < @start); -EDEADLK (from a callback, or in the
  * cache's thread); -ESTALE (in a fork child).
  */

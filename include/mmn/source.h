@@ -266,7 +266,9 @@ mmn_intercept_start(struct mmn_state *state,
  * mmn_intercept_stop - put every place back and wait for calls under way
  *
  * Every byte is as it was; a place that somebody else has rewritten since is
- * left to them.  On return no event of this source is under way.  The stubs stay
+ * left to them, and one that lies across two cache lines stays rewritten where
+ * threads run now that did not when it was installed: it does nothing but the
+ * call.  On return no event of this source is under way.  The stubs stay
  * mapped, since threads may be on their way through them.
  *
  * Context: may sleep; not from callbacks, hold no lock that a callback takes.
