@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Run the fuzzers of a folder that was set up with -Dfuzz=true, both at once, for
+# Run the fuzzers of a folder that was set up with -Dfuzz=true, two at once, for
 # a number of inputs that is always the same.  Each must find nothing, and its
 # twin with a fault must find that.  What is found is printed, with how to see it.
 #
@@ -56,6 +56,7 @@ rm -f "$out"/*-crash-* "$out"/*-timeout-* "$out"/*-leak-* "$out"/*-oom-*
 check notifier notifier-property 30000 300 &
 pid=$!
 status=0
+check fence fence-property 15000 200 || status=1
 if [ -x "$build/tests/property/classify-fuzzer" ]; then
 	check classify source-classify-property 150000 64 || status=1
 fi

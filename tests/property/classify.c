@@ -584,6 +584,7 @@ void property(const uint8_t *data, size_t size)
 	check_pages(&call);
 }
 
+const bool property_keeps_a_thread = false;
 const unsigned int property_nr_random = 40000;
 const unsigned int property_random_size = 40;
 

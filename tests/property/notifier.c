@@ -2081,7 +2081,8 @@ void property(const uint8_t *data, size_t size)
 	end();
 }
 
-const unsigned int property_nr_random = 8000;
+const bool property_keeps_a_thread = false;
+const unsigned int property_nr_random = 5000;
 const unsigned int property_random_size = 300;
 
 const struct property_example property_examples[] = {

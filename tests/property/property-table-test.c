@@ -106,11 +106,18 @@ static void run_text(const char *text)
 	run(data, size);
 }
 
+static void allow_a_thread(void)
+{
+	if (property_keeps_a_thread)
+		t_may_keep_mapped(64 << 20, "the thread that frees stays");
+}
+
 TEST(holds_in_the_examples)
 {
 	const struct property_example *example;
 	const char *given = getenv("PROPERTY_INPUT");
 
+	allow_a_thread();
 	if (given) {
 		property_speaks = true;
 		run_text(given);
@@ -145,6 +152,7 @@ TEST(holds_under_random_bytes)
 	uint64_t state = 0;
 	unsigned int n, i, size;
 
+	allow_a_thread();
 	for (n = 0; n < nr_random(); n++) {
 		state = n;
 		size = 1 + next_random(&state) % property_random_size;

@@ -35,6 +35,9 @@ extern const struct property_example property_examples[];
 extern const unsigned int property_nr_random;
 extern const unsigned int property_random_size;
 
+/* May the library keep a thread, with its stack, which frees in the background? */
+extern const bool property_keeps_a_thread;
+
 /* ---- from the driver ---- */
 
 __attribute__((noreturn, format(printf, 3, 4))) void
