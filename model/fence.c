@@ -41,13 +41,13 @@ void __VERIFIER_assume(_Bool);
 #ifndef O_TIME /* mark_signaled(), TIMESTAMP */
 #define O_TIME memory_order_release
 #endif
-#ifndef O_GETTIME /* dma_fence_timestamp() */
+#ifndef O_GETTIME /* await_flags(), TIMESTAMP */
 #define O_GETTIME memory_order_acquire
 #endif
 #ifndef O_ENDENABLE /* fence_end_enable() */
 #define O_ENDENABLE memory_order_release
 #endif
-#ifndef O_AWAIT /* await_enable_op() */
+#ifndef O_AWAIT /* await_flags(), ENABLING */
 #define O_AWAIT memory_order_acquire
 #endif
 #ifndef O_PUT /* dma_fence_put() */
