@@ -47,11 +47,14 @@ const struct pair *pair_of(const struct access_site *site,
 static bool stands_in(const struct pair *pair, const char *name)
 {
 	size_t length = strlen(pair->function);
+	char *end;
 
 	if (strncmp(name, pair->function, length) != 0)
 		return false;
-	return !name[length] ||
-	       (name[length] == '.' && atoi(name + length + 1) == pair->nr);
+	if (!name[length])
+		return true;
+	return name[length] == '.' &&
+	       strtol(name + length + 1, &end, 10) == pair->nr && !*end;
 }
 
 static bool fits(const struct ladder_weakening *weaken, const struct pair *pair)
