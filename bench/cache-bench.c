@@ -44,6 +44,8 @@
 #define NR_PICKS (1u << 16)
 #define MOST UINT64_C(1000000)
 #define PENDING UINT64_C(64000)
+/* For what is not deregistered yet: others have no limit. */
+#define ROOM 16384
 /* One figure is the mean of so many changes. */
 #define CHANGES 64
 
@@ -76,7 +78,7 @@ static void *mmn_create(uint64_t regions)
 	struct mmn_cache_config config = {
 		.size = sizeof(config),
 		.ops = &ops,
-		.max_regions = (uint32_t)regions + 1024,
+		.max_regions = (uint32_t)regions + ROOM,
 	};
 	struct mmn_cache *cache;
 
