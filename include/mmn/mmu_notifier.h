@@ -494,7 +494,8 @@ struct mmu_notifier {
  *	prepares the kernel's tables and does nothing here.
  * @mm: the address space, live
  *
- * Return: 0; -ENOMEM; else as mmn_subscription_register().
+ * Return: 0; -ENOMEM; -EEXIST (registered, here or elsewhere; it stays as it is);
+ * else as mmn_subscription_register().
  */
 MMN_PUBLIC
 MMN_MUST_CHECK int mmu_notifier_register(struct mmu_notifier *subscription,

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "base/atomic.h"
+#include "notifier/state.h"
 
 /*
  * struct translation - what the library calls for a table of a driver
@@ -220,6 +221,19 @@ translation_of(const struct mmu_notifier_ops *ops, bool shared)
 	}
 }
 
+/*
+ * An object that was never registered may hold anything, but hardly the mark and
+ * the generation of this process.
+ */
+static bool is_registered(struct mmu_notifier *notifier)
+{
+	const struct classic_sub *sub = classic_of(&notifier->sub_);
+
+	/* relaxed: who calls twice knows of the first time */
+	return mmn_load_relaxed(&sub->status) == SUB_INSERTED &&
+	       sub->generation == mmn_process_generation();
+}
+
 int mmu_notifier_register(struct mmu_notifier *subscription,
 			  struct mm_struct *mm)
 {
@@ -227,6 +241,8 @@ int mmu_notifier_register(struct mmu_notifier *subscription,
 		return 0;
 	if (!subscription->ops)
 		return -EINVAL;
+	if (is_registered(subscription))
+		return -EEXIST;
 	subscription->mm = mm;
 	subscription->sub_ = (struct mmn_subscription){
 		.ops = translation_of(subscription->ops, false)

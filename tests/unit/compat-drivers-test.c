@@ -318,6 +318,32 @@ TEST(registrations_fail_as_in_the_kernel)
 	mmdrop(vm.mm);
 }
 
+TEST(an_object_is_registered_once_at_a_time)
+{
+	static const struct mmu_notifier_ops ops = {
+		.invalidate_range_start = start_nothing,
+	};
+	struct mmu_notifier mn = { .ops = &ops };
+	struct vm vm, other;
+
+	vm_create(&vm);
+	vm_create(&other);
+	/* All but the operations may be anything. */
+	memset(&mn.sub_, 0xa5, sizeof(mn.sub_));
+	t_err(mmu_notifier_register(&mn, vm.mm), 0);
+	t_err(mmu_notifier_register(&mn, vm.mm), -EEXIST);
+	t_err(mmu_notifier_register(&mn, other.mm), -EEXIST);
+	t_ok(mn.mm == vm.mm);
+	vm_change(&vm, MMU_NOTIFY_CLEAR, ADDR(0), ADDR(1));
+	mmu_notifier_unregister(&mn, vm.mm);
+	t_ok(!mm_has_notifiers(vm.mm));
+	t_err(mmu_notifier_register(&mn, other.mm), 0);
+	vm_change(&other, MMU_NOTIFY_CLEAR, ADDR(0), ADDR(1));
+	mmu_notifier_unregister(&mn, other.mm);
+	vm_destroy(&vm);
+	vm_destroy(&other);
+}
+
 TEST(a_range_without_bytes_is_no_change)
 {
 	struct mmu_notifier_range range;
