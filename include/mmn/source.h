@@ -253,6 +253,7 @@ struct mmn_intercept_stats {
  * state; or called from a callback or an observer); -ENOTSUP (another
  * architecture, no place that can be rewritten, or running threads on a kernel
  * without membarrier's SYNC_CORE); -EPERM (the text cannot be made writable);
+ * -ENOMEM (no page for the source itself);
  * -ESTALE (in the fork child of a process that intercepts).  After an error
  * nothing is changed.
  */
@@ -275,7 +276,9 @@ mmn_intercept_start(struct mmn_state *state,
  * Return: 0; -ENOENT (not intercepting); -EBUSY (from a callback or an observer,
  * or inside an intercepted call); -ETIMEDOUT (all places are back, but a call has
  * been under way for two seconds, or was left by a jump of a signal handler at
- * an unlucky instruction; the state is kept for it);
+ * an unlucky instruction; the state is kept for it, and the observer must be,
+ * until a later stop finds nobody under way; it may be started again meanwhile,
+ * for any state: the call stays with its own);
  * -EPERM (the text cannot be written any more; intercepting goes on);
  * -ESTALE (in a fork child).
  */

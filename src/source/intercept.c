@@ -67,6 +67,9 @@ struct site {
 	uint32_t object;
 };
 
+_Static_assert(sizeof(struct mmn_source) <= MMN_PAGE_SIZE,
+	       "a source has a page");
+
 struct object {
 	uintptr_t start;
 	uintptr_t last;
@@ -95,9 +98,13 @@ static struct tables {
 static struct mmn_mutex table_lock = MMN_MUTEX_INIT(MMN_RANK_SOURCE_TABLE);
 static struct mmn_mutex install_lock = MMN_MUTEX_INIT(MMN_RANK_SOURCE_INSTALL);
 
-/* install_lock */
-static struct mmn_source source;
+/* install_lock: NULL when off */
+static struct mmn_source *source;
+/* Those that are off, but calls may be stuck in them. */
+static struct mmn_source *retired;
 static bool is_on;
+/* Of the source; outlives it for those who ask without the lock. */
+static uint32_t generation;
 static struct mmn_intercept_report report;
 
 /* ---- one object ---- */
@@ -597,7 +604,7 @@ static void fill_report(struct mmn_intercept_report *to)
 
 static bool is_inherited(void)
 {
-	return is_on && source.generation != mmn_process_generation();
+	return is_on && generation != mmn_process_generation();
 }
 
 static void forget_objects(void)
@@ -610,31 +617,71 @@ static void forget_objects(void)
 	tables.nr_seen = 0;
 }
 
+/* Never by malloc(): that may be the program's, and changes memory. */
+static struct mmn_source *alloc_source(void)
+{
+	long at =
+		mmn_syscall6(SYS_mmap, 0, MMN_PAGE_SIZE, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return mmn_syscall_failed(at) ? NULL : (struct mmn_source *)at;
+}
+
+static void free_retired(void)
+{
+	struct mmn_source *it;
+
+	while ((it = retired)) {
+		retired = it->older;
+		mmn_state_put(it->state);
+		mmn_syscall2(SYS_munmap, it, MMN_PAGE_SIZE);
+	}
+}
+
+/*
+ * A call that is stuck comes back to the source it began with, however many
+ * were started since: each start takes a new one, and all that are off are freed
+ * when a stop finds nobody inside.
+ */
+static int turn_off(void)
+{
+	int ret = mmn_dispatch_off(STOP_TIMEOUT_NS);
+
+	source->older = retired;
+	retired = source;
+	source = NULL;
+	if (!ret)
+		free_retired();
+	return ret;
+}
+
 static int install(struct mmn_state *state,
 		   const struct mmn_intercept_options *options)
 {
 	uint64_t begin = mmn_now_ns();
 	int ret;
 
+	source = alloc_source();
+	if (!source)
+		return -ENOMEM;
 	mmn_vector_state_init();
 	memset(&report, 0, sizeof(report));
-	memset(&source, 0, sizeof(source));
-	source.state = mmn_state_get(state);
-	source.observe = options->observe;
-	source.observe_arg = options->observe_arg;
-	source.observe_calls = options->observe_calls;
-	source.follow = !(options->flags &
-			  (MMN_INTERCEPT_NO_FOLLOW | MMN_INTERCEPT_LIBC_ONLY));
-	source.pid = (int32_t)mmn_syscall0(SYS_getpid);
-	source.generation = mmn_process_adopt();
+	source->state = mmn_state_get(state);
+	source->observe = options->observe;
+	source->observe_arg = options->observe_arg;
+	source->observe_calls = options->observe_calls;
+	source->follow = !(options->flags &
+			   (MMN_INTERCEPT_NO_FOLLOW | MMN_INTERCEPT_LIBC_ONLY));
+	source->pid = (int32_t)mmn_syscall0(SYS_getpid);
+	generation = mmn_process_adopt();
+	source->generation = generation;
 	forget_objects();
-	mmn_dispatch_on(&source);
+	mmn_dispatch_on(source);
 	ret = rewrite_all(options->flags, false);
 	if (!ret && !nr_patched())
 		ret = -ENOTSUP;
 	if (ret) {
-		mmn_dispatch_off(STOP_TIMEOUT_NS);
-		mmn_state_put(source.state);
+		turn_off();
 		return ret;
 	}
 	is_on = true;
@@ -662,7 +709,7 @@ int mmn_intercept_start(struct mmn_state *state,
 		return -ESTALE;
 	mmn_mutex_lock(&install_lock);
 	if (is_on)
-		ret = state == source.state ? -EALREADY : -EBUSY;
+		ret = state == source->state ? -EALREADY : -EBUSY;
 	else
 		ret = install(state, &opt);
 	if (!ret && ret_report)
@@ -673,7 +720,6 @@ int mmn_intercept_start(struct mmn_state *state,
 
 int mmn_intercept_stop(void)
 {
-	struct mmn_state *state;
 	int ret;
 
 	if (mmn_dispatch_is_inside() || mmn_context_in_callback())
@@ -683,12 +729,8 @@ int mmn_intercept_stop(void)
 	mmn_mutex_lock(&install_lock);
 	ret = is_on ? rewrite_all(0, true) : -ENOENT;
 	if (!ret) {
-		state = source.state;
 		is_on = false;
-		ret = mmn_dispatch_off(STOP_TIMEOUT_NS);
-		/* Who is still under way goes on using the state. */
-		if (!ret)
-			mmn_state_put(state);
+		ret = turn_off();
 	}
 	mmn_mutex_unlock(&install_lock);
 	return ret;

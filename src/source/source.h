@@ -19,7 +19,8 @@
  * struct mmn_source - where intercepted calls go
  *
  * Written before it is published with mmn_dispatch_on(), constant from then to
- * the end of mmn_dispatch_off().
+ * the end of mmn_dispatch_off(); when that timed out, as long as calls are under
+ * way.
  */
 struct mmn_source {
 	struct mmn_state *state;
@@ -33,6 +34,8 @@ struct mmn_source {
 	int32_t pid;
 	/* mmn_process_adopt(); the source is inert where it differs. */
 	uint32_t generation;
+	/* When off: another one that is. */
+	struct mmn_source *older;
 };
 
 /* ---- dispatch.c ---- */

@@ -749,14 +749,46 @@ TEST(a_change_elsewhere_does_not_wait_for_a_callback)
 	release();
 }
 
+/* What an observer has seen of the page that goes. */
+struct page_events {
+	const void *page;
+	uint32_t nr;
+};
+
+static void count_event(void *arg, const struct mmn_call_event *event)
+{
+	struct page_events *events = arg;
+
+	if (event->start == (uintptr_t)events->page)
+		mmn_fetch_add_relaxed(&events->nr, 1);
+}
+
+static void intercept_for(struct mmn_state *whom, struct page_events *events)
+{
+	const struct mmn_intercept_options options = {
+		.size = sizeof(options),
+		.observe = count_event,
+		.observe_arg = events,
+		.observe_calls = 1u << MMN_CALL_MUNMAP,
+	};
+
+	t_err(mmn_intercept_start(whom, &options, NULL), 0);
+}
+
+/* Also when it has been started again for somebody else meanwhile. */
 TEST(a_stop_waits_for_changes_under_way)
 {
+	struct page_events first = { 0 }, second = { 0 };
+	struct mmn_state *other;
 	struct counter counter;
 	pthread_t thread;
-	void *p;
+	void *p = map_page();
 
-	intercept();
-	p = map_page();
+	t_may_keep_mapped(4 << 20, "stubs and the arena stay");
+	first.page = second.page = p;
+	t_err(mmn_state_create(&state), 0);
+	t_err(mmn_state_create(&other), 0);
+	intercept_for(state, &first);
 	counter_insert(&counter, p, PAGE);
 	counter.also = wait_in_callback;
 	t_err(pthread_create(&thread, NULL, unmap_page, p), 0);
@@ -764,10 +796,14 @@ TEST(a_stop_waits_for_changes_under_way)
 		sched_yield();
 	t_err(mmn_intercept_stop(), -ETIMEDOUT);
 	t_err(mmn_intercept_stop(), -ENOENT);
+	intercept_for(other, &second);
 	mmn_store_relaxed(&go_on, 1);
 	t_err(pthread_join(thread, NULL), 0);
+	t_eq(first.nr, 1);
+	t_eq(second.nr, 0);
 	t_err(mmn_range_subscription_remove(&counter.sub), 0);
-	/* the reference of the source is kept for good: one put too few */
+	t_err(mmn_intercept_stop(), 0);
+	mmn_state_put(other);
 	mmn_state_put(state);
 }
 
@@ -1270,6 +1306,18 @@ TEST(a_program_whose_text_cannot_be_looked_at_has_no_place)
 	t_err(mmn_state_create(&state), 0);
 	answer_syscall(SYS_process_vm_readv, EFAULT);
 	t_err(mmn_intercept_start(state, NULL, NULL), -ENOTSUP);
+	t_err(mmn_intercept_stop(), -ENOENT);
+	t_eq(sum_code(), before);
+	mmn_state_put(state);
+}
+
+TEST(a_start_without_memory_is_an_error_without_effect)
+{
+	uint64_t before = sum_code();
+
+	t_err(mmn_state_create(&state), 0);
+	answer_syscall_if(SYS_mmap, 1, PAGE, ENOMEM);
+	t_err(mmn_intercept_start(state, NULL, NULL), -ENOMEM);
 	t_err(mmn_intercept_stop(), -ENOENT);
 	t_eq(sum_code(), before);
 	mmn_state_put(state);
