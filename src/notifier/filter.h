@@ -348,7 +348,7 @@ static inline bool filter_overlaps(struct filter *filter,
 				   const struct filter_guess *guess,
 				   uintptr_t start, uintptr_t last)
 {
-	uintptr_t map;
+	uintptr_t lo, hi, map;
 	uint32_t used;
 
 	/*
@@ -356,8 +356,16 @@ static inline bool filter_overlaps(struct filter *filter,
 	 * store_bound().  Without it they are satisfied before the slot is
 	 * visible, and a change and an insert miss each other.
 	 */
-	if (mmn_load_seq_cst(&filter->hull_lo) > last ||
-	    mmn_load_seq_cst(&filter->hull_hi) < start)
+	lo = mmn_load_seq_cst(&filter->hull_lo);
+	if (lo > last)
+		return false;
+	/*
+	 * F1 goes for each bound: when lo > hi nobody is there, or one of them
+	 * was looked at before an insert that will find the slot.
+	 * pair(open_insert): the same, with store_bound().  Without it as above.
+	 */
+	hi = mmn_load_seq_cst(&filter->hull_hi);
+	if (hi < start || hi < lo)
 		return false;
 	/*
 	 * pair(open_insert): the same, with store_bound(), for subscriptions

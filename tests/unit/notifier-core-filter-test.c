@@ -73,6 +73,28 @@ TEST(nothing_passes_an_empty_filter)
 	}
 }
 
+TEST(a_change_of_everything_does_not_pass_where_nobody_is)
+{
+	uint32_t mark;
+
+	filter_init(&filter);
+	t_ok(!filter_passes(&filter, 0, UINTPTR_MAX));
+	filter_add(&filter, 0, UINTPTR_MAX, &mark);
+	filter_set_hull(&filter, 0, UINTPTR_MAX);
+	t_ok(filter_passes(&filter, 0, UINTPTR_MAX));
+	filter_remove(&filter, 0, UINTPTR_MAX, mark);
+	filter_set_hull(&filter, UINTPTR_MAX, 0);
+	t_ok(!filter_passes(&filter, 0, UINTPTR_MAX));
+	/* the first and the last byte are somebody's, too */
+	filter_add(&filter, 0, 0, &mark);
+	filter_set_hull(&filter, 0, 0);
+	t_ok(filter_passes(&filter, 0, UINTPTR_MAX));
+	filter_remove(&filter, 0, 0, mark);
+	filter_add(&filter, UINTPTR_MAX, UINTPTR_MAX, &mark);
+	filter_set_hull(&filter, UINTPTR_MAX, UINTPTR_MAX);
+	t_ok(filter_passes(&filter, 0, UINTPTR_MAX));
+}
+
 TEST(a_change_that_overlaps_always_passes)
 {
 	struct span in[64];
