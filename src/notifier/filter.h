@@ -294,20 +294,21 @@ struct filter_guess {
 static inline struct filter_guess filter_guess(struct filter *filter,
 					       uintptr_t start, uintptr_t last)
 {
-	struct filter_guess guess;
-	uint32_t level, rotation;
+	struct filter_guess guess = { .used = 0 };
+	uint32_t used, level, rotation;
 	uint64_t first, hash;
 
 	/* relaxed, all: a guess */
-	guess.used = mmn_load_relaxed(&filter->used);
-	if (!guess.used || mmn_load_relaxed(&filter->hull_lo) > last ||
+	used = mmn_load_relaxed(&filter->used);
+	if (!used || mmn_load_relaxed(&filter->hull_lo) > last ||
 	    mmn_load_relaxed(&filter->hull_hi) < start)
-		goto none;
-	level = (uint32_t)__builtin_ctz(guess.used);
+		return guess;
+	level = (uint32_t)__builtin_ctz(used);
 	first = start >> filter_shift(level);
 	last >>= filter_shift(level);
 	if (first / 64 != last / 64)
-		goto none;
+		return guess;
+	guess.used = used;
 	hash = filter_hash(level, first / 64);
 	rotation = filter_rotation(hash);
 	guess.mask = filter_mask(first / 64, first, last);
@@ -316,9 +317,6 @@ static inline struct filter_guess filter_guess(struct filter *filter,
 	guess.map = mmn_load_relaxed(&filter->map);
 	guess.word = filter_word_of(guess.map, hash, first / 64);
 	__builtin_prefetch(guess.word);
-	return guess;
-none:
-	guess.used = 0;
 	return guess;
 }
 
