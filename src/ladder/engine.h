@@ -87,6 +87,8 @@ struct engine {
 	/* nobody else can go on */
 	bool quiet;
 	struct fiber home;
+	/* of its stack: what is below belongs to the exploration */
+	uint64_t home_top;
 	/* TLS as it was found */
 	void *initial_tls;
 	struct thread threads[LADDER_MAX_THREADS + 1];

@@ -1152,6 +1152,7 @@ int ladder_explore(const struct ladder_scenario *scenario,
 	engine->options = options;
 	engine->result = &result;
 	engine->current = NO_THREAD;
+	engine->home_top = (uintptr_t)__builtin_frame_address(0);
 	base_reset();
 	while (engine->nr_threads < LADDER_MAX_THREADS &&
 	       scenario->threads[engine->nr_threads])

@@ -186,6 +186,13 @@ static bool is_heap(uint64_t address)
 	return address >= heap && address < heap + HEAP_SIZE * NR_PARTS;
 }
 
+/* A local variable of setup or check, which is gone with them. */
+static bool is_home_stack(uint64_t address)
+{
+	return engine->current == NO_THREAD && address < engine->home_top &&
+	       address >= (uintptr_t)__builtin_frame_address(0);
+}
+
 bool memory_is_private(uint64_t address)
 {
 	return is_tls(address);
@@ -211,7 +218,8 @@ void memory_save(uint64_t address, uint64_t size)
 {
 	uint64_t i;
 
-	if (is_stack(address) || is_heap(address) || is_tls(address))
+	if (is_stack(address) || is_heap(address) || is_tls(address) ||
+	    is_home_stack(address))
 		return;
 	for (i = 0; i < size; i++)
 		if (!save_byte(address + i, memory_get(address + i, 1)))
