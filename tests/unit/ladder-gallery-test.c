@@ -39,7 +39,7 @@ TEST(every_scenario_has_its_verdict, .timeout = 100)
 }
 
 /* What holds under the weakest model holds under all. */
-TEST(what_holds_under_c11_holds_under_sc)
+TEST(what_holds_under_c11_holds_under_sc, .timeout = 100)
 {
 	const struct ladder_scenario *const *scenario;
 
