@@ -41,6 +41,7 @@
  * Otherwise it sleeps in the ring, which since Linux 6.7 can wait for the bell
  * too (IORING_OP_FUTEX_WAIT); before, it looks at the inbox every POLL_NS.
  */
+#include <mmn/dma-fence.h>
 #include <mmn/uring-device.h>
 
 #include <errno.h>
@@ -1147,6 +1148,12 @@ static int open_device(struct uring_device *d)
 
 	d->service_tid = (pid_t)mmn_syscall0(__NR_gettid);
 	prctl(PR_SET_NAME, "mmn-uring");
+	/*
+	 * What a first section needs of libc is got now: a fork that waits for
+	 * this thread has libc's locks.
+	 */
+	dma_fence_read_begin();
+	dma_fence_read_end();
 	if (!(d->config.flags & MMN_URING_SHARED_FILES))
 		d->private_files = leave_program_files();
 	ret = open_ring(d);

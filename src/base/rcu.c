@@ -15,7 +15,6 @@ __thread struct urcu_reader *mmn_rcu_reader
 
 char mmn_rcu_sections;
 
-static pthread_once_t key_once = PTHREAD_ONCE_INIT;
 static pthread_key_t thread_key;
 
 /*
@@ -68,7 +67,11 @@ static void unregister_thread(void *by)
 	mmn_signals_restore(&saved);
 }
 
-static void make_key(void)
+/*
+ * Not by the first thread that has a section: a fork may be waiting for it, with
+ * the lock taken that pthread_atfork() takes.  After the first constructor.
+ */
+__attribute__((constructor(102))) static void make_key(void)
 {
 	pthread_key_create(&thread_key, unregister_thread);
 	pthread_atfork(NULL, NULL, lose_threads);
@@ -84,7 +87,6 @@ static void register_thread(void)
 	bool before = urcu_memb_reader.registered;
 
 	mmn_order_set_signalling(false);
-	pthread_once(&key_once, make_key);
 	/* relaxed: a count */
 	mmn_fetch_add_relaxed(&nr_readers, 1);
 	if (!before)
@@ -132,7 +134,6 @@ static void run_deferred(struct rcu_head *head)
 
 static void make_caller(void)
 {
-	pthread_once(&key_once, make_key);
 	caller = urcu_memb_create_call_rcu_data(0, -1);
 }
 

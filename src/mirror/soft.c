@@ -51,6 +51,7 @@
 #include "base/list.h"
 #include "base/lock.h"
 #include "base/process.h"
+#include "base/rcu.h"
 #include "base/time.h"
 #include "base/wait.h"
 #include "mirror/config.h"
@@ -589,6 +590,9 @@ static void *worker(void *arg)
 	int err;
 
 	mmn_syscall2(__NR_prctl, PR_SET_NAME, "mmn-soft");
+	/* What a first section needs of libc: later a fork may have its locks. */
+	mmn_rcu_read_lock();
+	mmn_rcu_read_unlock();
 	err = set_up(soft);
 	soft_lock(soft, &saved);
 	soft->start_error = err;

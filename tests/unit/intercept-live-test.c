@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <link.h>
 #include <mmn/debug.h>
+#include <mmn/dma-fence.h>
 #include <mmn/inject.h>
 #include <mmn/notifier.h>
 #include <mmn/source.h>
@@ -969,6 +970,58 @@ TEST(a_fork_that_a_signal_handler_leaves_by_a_jump_does_not_stay_open)
 	/* one that was left just while it was being counted stays counted */
 	stopped = mmn_intercept_stop();
 	t_ok(!stopped || stopped == -ETIMEDOUT);
+	mmn_state_put(state);
+}
+
+/* 1: the thread may begin its section; 2: it has ended. */
+static uint32_t section;
+
+static void await_section(uint32_t step)
+{
+	/* acquire: what came before the step */
+	while (mmn_load_acquire(&section) < step)
+		sched_yield();
+}
+
+static void *first_section(void *arg)
+{
+	await_section(1);
+	dma_fence_read_begin();
+	dma_fence_read_end();
+	mmn_store_release(&section, 2);
+	return arg;
+}
+
+/* As a device's thread may, which signals what the change waits for. */
+static void wait_for_first_section(const struct mmn_invalidate_desc *desc)
+{
+	/* A fork changes everything. */
+	if (desc->start || desc->last != UINTPTR_MAX)
+		return;
+	mmn_store_release(&section, 1);
+	await_section(2);
+}
+
+TEST(a_fork_may_wait_for_the_first_read_section_of_a_thread)
+{
+	struct counter counter;
+	pthread_t thread;
+	pid_t pid;
+
+	intercept();
+	t_err(pthread_create(&thread, NULL, first_section, NULL), 0);
+	counter_insert(&counter, NULL, 0);
+	counter.also = wait_for_first_section;
+	pid = fork();
+	counter.also = NULL;
+	if (!pid)
+		_exit(0);
+	t_gt(pid, 0);
+	t_eq(waitpid(pid, NULL, 0), pid);
+	t_err(pthread_join(thread, NULL), 0);
+	t_eq(section, 2);
+	t_err(mmn_range_subscription_remove(&counter.sub), 0);
+	t_err(mmn_intercept_stop(), 0);
 	mmn_state_put(state);
 }
 

@@ -20,6 +20,10 @@ static void call_later(struct rcu_head *head,
 #define urcu_memb_call_rcu call_later
 /* The only other thread is the scenario's. */
 #define pthread_once(once, function) ((void)(once), (void)(function))
+/* Nor does it fork or end: its constructor is one of the command's, too. */
+#define pthread_key_create(key, function) ((void)(key), (void)(function))
+#define pthread_atfork(prepare, parent, child) \
+	((void)(prepare), (void)(parent), (void)(child))
 #undef urcu_memb_get_thread_call_rcu_data
 #define urcu_memb_get_thread_call_rcu_data() NULL
 #undef urcu_memb_set_thread_call_rcu_data
