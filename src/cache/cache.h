@@ -125,10 +125,12 @@ struct region {
 /*
  * struct mmn_cache
  *
- * K1  live_bytes, dying_bytes and pending_bytes are the sums over the regions
- *     in these states (DRAINING counts as dying), and never more than max_bytes
- *     together.
+ * K1  stats.cached_bytes, stats.quarantined_bytes and pending_bytes are the sums
+ *     over the regions that are LIVE, DYING or DRAINING, and PENDING, and never
+ *     more than max_bytes together.
  * K2  nr_dying is the number of DYING and DRAINING regions.
+ *
+ * A region that a change has made DYING counts as LIVE in both until it is buried.
  */
 struct mmn_cache {
 	/* const after create */

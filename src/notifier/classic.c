@@ -250,6 +250,7 @@ static void walk(struct classic_call *call)
 static void refuses(struct classic_call *call, struct classic_sub *sub)
 {
 	struct mmn_state *state = call->visit->state;
+	uint64_t next;
 
 	call->answer = false;
 	mmn_bug_on(call->blockable, "a change that may sleep was refused");
@@ -261,7 +262,8 @@ static void refuses(struct classic_call *call, struct classic_sub *sub)
 	 * are defended from a defective subscriber only
 	 */
 	mmn_fetch_add_relaxed(&state->version, 1);
-	mmn_store_relaxed(&sub->ends_after, mmn_load_relaxed(&state->next_seq));
+	next = mmn_load_relaxed(&state->next_seq);
+	mmn_store_relaxed(&sub->ends_after, next);
 }
 
 static bool call_start(struct classic_call *call, struct classic_sub *sub)

@@ -339,7 +339,9 @@ void change_count(struct mmn_state *state, struct mmn_invalidate_desc *desc)
 static void add_to(uint64_t *statistic, uint64_t nr)
 {
 	/* relaxed, both: only the owner of the slot writes there */
-	mmn_store_relaxed(statistic, mmn_load_relaxed(statistic) + nr);
+	uint64_t before = mmn_load_relaxed(statistic);
+
+	mmn_store_relaxed(statistic, before + nr);
 }
 
 void state_note_hit(struct mmn_state *state, struct slot *slot, uint64_t nr)
