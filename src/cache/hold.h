@@ -44,6 +44,7 @@ struct region;
  */
 #define HOLD_SHIFT 7
 #define HOLD_COUNT ((UINT64_C(1) << (HOLD_SHIFT + 6)) - 1)
+/* The explorer has fewer. */
 #ifndef HOLD_BITS
 #define HOLD_BITS 6
 #endif

@@ -150,7 +150,8 @@ static bool entry_hide(struct entry *entry, uint32_t number)
 	/* relaxed: whoever may call this has seen it inserted, or removed */
 	uint64_t what = mmn_load_relaxed(&entry->what);
 
-	if (!entry_is(what, number))
+	/* What is hidden has no pages; another of the region may be behind it. */
+	if (!entry_is(what, number) || !(what & UINT32_MAX))
 		return false;
 	/*
 	 * relaxed: those who look later, because they know that it is hidden,
@@ -160,6 +161,10 @@ static bool entry_hide(struct entry *entry, uint32_t number)
 	return true;
 }
 
+/*
+ * One entry of the region, perhaps not the one that was entered from here: what it
+ * leaves lies further on in the way of that one, whose own turn finds it.
+ */
 static void hide(const struct index *index, uint32_t at, uint32_t number)
 {
 	struct bucket *bucket;
