@@ -411,7 +411,7 @@ static void publish(void)
 	else
 		entry_write(BARRED, WHOLE);
 	if (!cas(state, &pending, LIVE, O_PUBLISH)) {
-		xchg(state, DYING, rlx);
+		st(state, DYING, rlx);
 		entry_write(0, 0);
 		return;
 	}

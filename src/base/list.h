@@ -78,6 +78,10 @@ static inline void list_splice_tail(struct list_head *from,
 #define list_first_entry(head, type, member) \
 	(list_is_empty(head) ? NULL : list_entry((head)->next, type, member))
 
+/* @pos is the link itself; for heads that are aligned less than the objects. */
+#define list_for_each_link(pos, head) \
+	for (pos = (head)->next; pos != (head); pos = pos->next)
+
 /* @pos is a pointer to the object around the link; nothing may be removed. */
 #define list_for_each(pos, head, member)                               \
 	for (pos = list_entry((head)->next, __typeof__(*pos), member); \

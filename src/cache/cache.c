@@ -264,14 +264,27 @@ static void retire_all(struct mmn_cache *cache, uintptr_t start, uintptr_t last)
 	/* By the key of one that has left the tree the next is found. */
 	itree_for_each_overlap (node, &cache->live, start, last)
 		region_retire(container_of(node, struct region, node));
-	/* By links: the head is no region, not even by its alignment. */
-	for (link = cache->pending.next; link != &cache->pending;
-	     link = link->next) {
+	list_for_each_link (link, &cache->pending) {
 		region = list_entry(link, struct region, link);
 		if (region->public.start <= last &&
 		    region->public.last >= start)
 			region->purged = true;
 	}
+}
+
+/* Has a change in another thread marked one that it has not handed over yet? */
+static bool is_changing(struct mmn_cache *cache, uintptr_t start,
+			uintptr_t last)
+{
+	struct itree_node *node;
+
+	itree_for_each_overlap (node, &cache->live, start, last)
+		/* relaxed: under the lock only a mark can be new */
+		if (mmn_load_relaxed(
+			    &container_of(node, struct region, node)->state) !=
+		    REGION_LIVE)
+			return true;
+	return false;
 }
 
 int mmn_cache_purge(struct mmn_cache *cache, uintptr_t start, uintptr_t last)
@@ -293,6 +306,8 @@ int mmn_cache_purge(struct mmn_cache *cache, uintptr_t start, uintptr_t last)
 	}
 	retire_all(cache, start, last);
 	cache_check(cache);
+	while (is_changing(cache, start, last))
+		cache_sleep(cache, &saved, UINT64_MAX);
 	target = cache->nr_retired;
 	while ((int32_t)(cache->nr_examined - target) < 0)
 		cache_sleep(cache, &saved, UINT64_MAX);

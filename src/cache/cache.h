@@ -83,7 +83,10 @@ struct region {
 	struct mmn_cache_region public;
 	/* const */
 	struct mmn_cache *cache;
-	/* atomic: written under lock, GONE also by changes. enum region_state */
+	/*
+	 * atomic: written under lock; GONE set by changes, and taken off by the
+	 * get while PENDING; DRAINING by the worker. enum region_state
+	 */
 	uint32_t state;
 	/*
 	 * atomic: references that no thread counts for itself, may be < 0; goes

@@ -13,7 +13,7 @@
  *	unlock
  *
  * The other way round the region is LIVE before the callback has marked it, and
- * the callback takes it out.  A region in between is PENDING: others who want
+ * the callback hides it.  A region in between is PENDING: others who want
  * part of its range wait, so nothing is registered twice.
  */
 #include <errno.h>
@@ -241,9 +241,7 @@ static bool is_registering(struct mmn_cache *cache)
 {
 	struct list_head *link;
 
-	/* By links: the head is no region, not even by its alignment. */
-	for (link = cache->pending.next; link != &cache->pending;
-	     link = link->next)
+	list_for_each_link (link, &cache->pending)
 		if (list_entry(link, struct region, link)->getter ==
 		    mmn_context_self())
 			return true;
@@ -389,9 +387,7 @@ static struct region *find_pending(struct mmn_cache *cache, uintptr_t start,
 	struct list_head *link;
 	struct region *region;
 
-	/* By links: the head is no region, not even by its alignment. */
-	for (link = cache->pending.next; link != &cache->pending;
-	     link = link->next) {
+	list_for_each_link (link, &cache->pending) {
 		region = list_entry(link, struct region, link);
 		if (overlaps(region, start, last))
 			return region;
@@ -423,15 +419,10 @@ static const struct region *awaited_by(struct mmn_cache *cache,
 				       const void *thread)
 {
 	const struct request *waiter;
-	struct list_head *link;
 
-	/* By links: the head is no request, not even by its alignment. */
-	for (link = cache->waiting.next; link != &cache->waiting;
-	     link = link->next) {
-		waiter = list_entry(link, struct request, link);
+	list_for_each (waiter, &cache->waiting, link)
 		if (waiter->thread == thread && waiter->seen == cache->progress)
 			return waiter->awaited;
-	}
 	return NULL;
 }
 
@@ -637,21 +628,21 @@ static int begin_reading(struct request *req, struct region *region,
 static int attempt(struct request *req, struct region *region)
 {
 	struct mmn_cache *cache = req->cache;
-	uint64_t seq = 0;
+	uint64_t seq;
 	int err;
 
 	err = begin_reading(req, region, &seq);
-	if (!err) {
-		err = cache->config.ops->register_region(cache->config.arg,
-							 &region->public);
-		if (!err)
-			return end(region, seq);
-		/* Only 0 and negative codes mean something. */
-		if (err > 0)
-			err = -EINVAL;
+	if (err) {
+		give_up(region, false);
+		return err;
 	}
-	give_up(region, seq != 0);
-	return err;
+	err = cache->config.ops->register_region(cache->config.arg,
+						 &region->public);
+	if (!err)
+		return end(region, seq);
+	give_up(region, true);
+	/* Only 0 and negative codes mean something. */
+	return err > 0 ? -EINVAL : err;
 }
 
 /* Retire idle regions and wait until they are gone; false when there are none. */

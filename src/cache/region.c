@@ -259,6 +259,9 @@ bool region_publish(struct region *region, uint64_t seq)
 	if (MMN_INJECT(MMN_INJECT_RETRY_SKIP))
 		mmn_fetch_and_relaxed(&region->state, ~(uint32_t)REGION_GONE);
 	/*
+	 * The sequence tells of a state that was released, for which nobody
+	 * calls back.
+	 *
 	 * pair(cache_gone): release, with the acquire in kill().  Without it as
 	 * there.
 	 */
@@ -271,8 +274,8 @@ bool region_publish(struct region *region, uint64_t seq)
 		make_live(region);
 		return true;
 	}
-	/* relaxed: nobody has it, and nobody finds it */
-	mmn_xchg_relaxed(&region->state, REGION_DYING);
+	/* relaxed: nobody finds it; a mark that comes beside it is in it */
+	mmn_store_relaxed(&region->state, REGION_DYING);
 	bury(region);
 	return false;
 }
@@ -480,8 +483,8 @@ static bool concerns(const struct region *region,
 }
 
 /*
- * No lock: it may interrupt whoever has the cache's, and itself.  The number of
- * the change is not needed, because the state says that one has been here.
+ * No lock: a handler may make a change in the middle of this, which comes here
+ * again.  The number of the change is not needed, because the state says that one has been here.
  */
 static bool invalidate_start(struct mmn_range_subscription *sub,
 			     const struct mmn_invalidate_desc *desc,

@@ -136,9 +136,7 @@ static void unsubscribe(struct round *round)
 	struct region *region;
 	uint32_t nr = 0, i;
 
-	/* By links: the head is no region, not even by its alignment. */
-	for (link = round->leaving.next; link != &round->leaving;
-	     link = link->next) {
+	list_for_each_link (link, &round->leaving) {
 		region = list_entry(link, struct region, link);
 		if (!region->subscribed)
 			continue;
@@ -295,6 +293,16 @@ static bool is_over(struct mmn_cache *cache)
 	return over;
 }
 
+static void work_off(struct mmn_cache *cache)
+{
+	look_at_retired(cache);
+	look_again(cache);
+	cache_lock_quietly(cache);
+	cache_progress(cache);
+	cache_check(cache);
+	mmn_mutex_unlock(&cache->lock);
+}
+
 void *cache_worker(void *arg)
 {
 	struct mmn_cache *cache = arg;
@@ -306,12 +314,7 @@ void *cache_worker(void *arg)
 	while (!is_over(cache)) {
 		nap(cache);
 		sleep_until_rung(cache);
-		look_at_retired(cache);
-		look_again(cache);
-		cache_lock_quietly(cache);
-		cache_progress(cache);
-		cache_check(cache);
-		mmn_mutex_unlock(&cache->lock);
+		work_off(cache);
 	}
 	return NULL;
 }

@@ -189,14 +189,19 @@ static void get_and_put(void)
 	put(region);
 }
 
+static void start_change(struct mmn_invalidate_desc *desc)
+{
+	ladder_note("a change of the page");
+	mmn_invalidate_desc_init(desc, scene.state, MMN_EVENT_UNMAP, PAGE,
+				 PAGE + PAGE_BYTES - 1);
+	ladder_assert(!mmn_invalidate_start(desc));
+}
+
 static void change(void)
 {
 	struct mmn_invalidate_desc desc;
 
-	ladder_note("a change of the page");
-	mmn_invalidate_desc_init(&desc, scene.state, MMN_EVENT_UNMAP, PAGE,
-				 PAGE + PAGE_BYTES - 1);
-	ladder_assert(!mmn_invalidate_start(&desc));
+	start_change(&desc);
 	ladder_assert(!mmn_invalidate_end(&desc));
 }
 
@@ -334,10 +339,7 @@ static void change_memory(void)
 {
 	struct mmn_invalidate_desc desc;
 
-	ladder_note("a change of the page");
-	mmn_invalidate_desc_init(&desc, scene.state, MMN_EVENT_UNMAP, PAGE,
-				 PAGE + PAGE_BYTES - 1);
-	ladder_assert(!mmn_invalidate_start(&desc));
+	start_change(&desc);
 	ladder_assert(!is_found());
 	/* relaxed: page tables are read by hardware, in any order */
 	mmn_store_relaxed(&scene.memory, NEW);
@@ -461,6 +463,34 @@ const struct ladder_scenario cache_bell = {
 	.titles = { "put", "worker" },
 };
 
+/* It is DYING after the change, by whomever. */
+static void change_and_work_off(void)
+{
+	change();
+	ladder_note("the worker");
+	work_off(scene.cache);
+}
+
+static void purge(void)
+{
+	ladder_note("purge");
+	ladder_assert(
+		!mmn_cache_purge(scene.cache, PAGE, PAGE + PAGE_BYTES - 1));
+	ladder_assert(scene.nr_over);
+}
+
+const struct ladder_scenario cache_purge = {
+	.name = "cache-purge",
+	.what = "an idle region is purged while a change takes it out",
+	.explanation =
+		"Whoever was first: it is deregistered when the purge is "
+		"over.",
+	.setup = set_up_idle,
+	.each = each,
+	.threads = { change_and_work_off, purge },
+	.titles = { "change, worker", "purge" },
+};
+
 static void sleep_until_buried(void)
 {
 	struct mmn_cache *cache = scene.cache;
@@ -523,10 +553,7 @@ static void change_page(void)
 {
 	struct mmn_invalidate_desc desc;
 
-	ladder_note("a change of the page");
-	mmn_invalidate_desc_init(&desc, scene.state, MMN_EVENT_UNMAP, PAGE,
-				 PAGE + PAGE_BYTES - 1);
-	ladder_assert(!mmn_invalidate_start(&desc));
+	start_change(&desc);
 	scene.page = 1;
 }
 

@@ -68,6 +68,7 @@ const struct ladder_scenario *const ladder_gallery[] = {
 	&cache_kick,
 	&cache_bell,
 	&cache_dead,
+	&cache_purge,
 	&cache_fence,
 	&cache_land,
 	&cache_entry,

@@ -76,6 +76,7 @@ extern const struct ladder_scenario cache_change;
 extern const struct ladder_scenario cache_kick;
 extern const struct ladder_scenario cache_bell;
 extern const struct ladder_scenario cache_dead;
+extern const struct ladder_scenario cache_purge;
 extern const struct ladder_scenario cache_fence;
 extern const struct ladder_scenario cache_land;
 extern const struct ladder_scenario cache_entry;
