@@ -30,8 +30,11 @@ struct dma_fence_pool;
  * @object_size: bytes; each begins with its struct dma_fence
  * @ret_pool: where it goes
  *
+ * The first one of a process starts the thread that frees fences.
+ *
  * Context: uses the heap.
- * Return: 0; -EINVAL (smaller than a fence, or larger than 64 KiB); -ENOMEM.
+ * Return: 0; -EINVAL (smaller than a fence, or larger than 64 KiB); -ENOMEM;
+ * -EAGAIN (no thread is to be had).
  */
 MMN_PUBLIC
 MMN_MUST_CHECK int dma_fence_pool_create(size_t object_size,

@@ -176,9 +176,10 @@ struct mmn_sw_sync;
  *
  * Whoever has it decides when its fences signal.  Do not give it, nor its fences
  * to where others rely on a bounded time, to those who are not trusted with that.
+ * The first one of a process starts the thread that frees fences.
  *
  * Context: uses the heap.
- * Return: 0; -EINVAL (NULL); -ENOMEM.
+ * Return: 0; -EINVAL (NULL); -ENOMEM; -EAGAIN (no thread is to be had).
  */
 MMN_PUBLIC
 int mmn_sw_sync_create(const char *name, struct mmn_sw_sync **ret_timeline);

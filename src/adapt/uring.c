@@ -119,12 +119,17 @@ struct mmn_uring {
 
 /* One for all rings: fences may outlive what they were made for. */
 static struct dma_fence_pool *fences;
-static int fences_error;
-static pthread_once_t fences_once = PTHREAD_ONCE_INIT;
+static pthread_mutex_t fences_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static void make_fences(void)
+static int make_fences(void)
 {
-	fences_error = dma_fence_pool_create(sizeof(struct dma_fence), &fences);
+	int ret = 0;
+
+	pthread_mutex_lock(&fences_lock);
+	if (!fences)
+		ret = dma_fence_pool_create(sizeof(struct dma_fence), &fences);
+	pthread_mutex_unlock(&fences_lock);
+	return ret;
 }
 
 static const char *driver_name(struct dma_fence *fence)
@@ -644,9 +649,9 @@ int mmn_uring_attach(struct mmn_state *state, struct io_uring *ring,
 	ret = read_options(options, &read);
 	if (ret)
 		return ret;
-	pthread_once(&fences_once, make_fences);
-	if (fences_error)
-		return fences_error;
+	ret = make_fences();
+	if (ret)
+		return ret;
 	u = calloc(1, sizeof(*u));
 	if (!u)
 		return -ENOMEM;

@@ -6,6 +6,7 @@
 
 #include "base/bug.h"
 #include "base/lock.h"
+#include "base/thread.h"
 #include "base/wait.h"
 
 extern __thread struct urcu_reader urcu_memb_reader;
@@ -35,6 +36,8 @@ static struct call_rcu_data *caller;
 static pthread_once_t caller_once = PTHREAD_ONCE_INIT;
 /* Some of this was lost in a fork; changed while there is one thread. */
 static bool lost_threads;
+/* So was the caller, whose memory liburcu's own handlers may have freed. */
+static bool lost_caller;
 
 static uint32_t nr_other_readers(void)
 {
@@ -44,7 +47,9 @@ static uint32_t nr_other_readers(void)
 
 static void lose_threads(void)
 {
-	if (nr_other_readers() || caller)
+	if (caller)
+		lost_caller = true;
+	if (nr_other_readers() || lost_caller)
 		lost_threads = true;
 	/* relaxed: there is one thread */
 	mmn_store_relaxed(&nr_readers, mmn_rcu_reader != NULL);
@@ -134,7 +139,51 @@ static void run_deferred(struct rcu_head *head)
 
 static void make_caller(void)
 {
-	caller = urcu_memb_create_call_rcu_data(0, -1);
+	struct mmn_sigmask saved;
+
+	mmn_thread_mask(&saved);
+	/* relaxed: pthread_once() orders it, but for who only wonders */
+	mmn_store_relaxed(&caller, urcu_memb_create_call_rcu_data(0, -1));
+	mmn_signals_restore(&saved);
+}
+
+static void *end_at_once(void *arg)
+{
+	return arg;
+}
+
+/* liburcu ends the process where there is none. */
+static int try_thread(void)
+{
+	pthread_t thread;
+	int err = mmn_thread_create(&thread, NULL, end_at_once, NULL);
+
+	if (!err)
+		pthread_join(thread, NULL);
+	return err;
+}
+
+/*
+ *	CPU0: fork()                    CPU1: completes work
+ *
+ *	libc has the heap locked
+ *	a change is told of;
+ *	  a callback waits for F2
+ *	                                dma_fence_signal(F1)
+ *	                                dma_fence_put(F1), the last one
+ *	                                  deferred: a thread is made, by the heap
+ *	                                dma_fence_signal(F2) never comes
+ */
+int mmn_rcu_prepare(void)
+{
+	int err = 0;
+
+	/* relaxed: who uses it asks by pthread_once() */
+	if (!mmn_load_relaxed(&caller))
+		err = try_thread();
+	if (!err)
+		pthread_once(&caller_once, make_caller);
+	return err;
 }
 
 /* liburcu gives it to the thread that the calling one has chosen. */
@@ -152,6 +201,9 @@ void mmn_rcu_defer(struct mmn_rcu_head *head,
 {
 	bool signalling = mmn_order_signalling();
 
+	/* Nobody would call it. */
+	if (unlikely(lost_caller))
+		return;
 	head->function = function;
 	mmn_rcu_tsan_release(head);
 	mmn_order_set_signalling(false);

@@ -154,10 +154,23 @@ static inline void *mmn_rcu_load_pointer(const void *slot)
 void mmn_rcu_synchronize(void);
 
 /*
+ * mmn_rcu_prepare - start the thread that calls what is deferred
+ *
+ * For those who make what later defers in places where waiting for the heap could
+ * be waiting for oneself.
+ *
+ * Context: uses the heap; any but signal handlers.
+ * Return: 0; -EAGAIN: no thread is to be had.
+ */
+int mmn_rcu_prepare(void);
+
+/*
  * mmn_rcu_defer - call @function(@head) after a grace period, in another thread
  *
- * Context: any but signal handlers and callbacks; the first call of the process
- * starts a thread.
+ * In a fork child that has lost the thread: never.
+ *
+ * Context: any but signal handlers; the first call of the process does what
+ * mmn_rcu_prepare() does, and ends the process when it cannot.
  */
 void mmn_rcu_defer(struct mmn_rcu_head *head,
 		   void (*function)(struct mmn_rcu_head *head));

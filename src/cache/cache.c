@@ -4,7 +4,6 @@
  */
 #include <errno.h>
 #include <limits.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -13,6 +12,7 @@
 #include "base/arena.h"
 #include "base/bug.h"
 #include "base/syscall.h"
+#include "base/thread.h"
 #include "base/time.h"
 #include "base/wait.h"
 #include "cache/cache.h"
@@ -173,30 +173,6 @@ static int read_config(struct mmn_cache_config *to,
 	return 0;
 }
 
-/*
- * No handler of the program runs in the worker, but for what the deregister op
- * itself brings about: a fault that comes while its signal is blocked is the end of
- * the process, whatever the program would have done about it.  By
- * pthread_sigmask() and not by the system call: libc keeps two signals for itself,
- * and setuid() in the program would wait for ever for a thread that blocks them.
- */
-static int start_worker(struct mmn_cache *cache)
-{
-	static const int faults[] = { SIGSEGV, SIGBUS,	SIGFPE,
-				      SIGILL,  SIGTRAP, SIGSYS };
-	sigset_t others, saved;
-	size_t i;
-	int ret;
-
-	sigfillset(&others);
-	for (i = 0; i < sizeof(faults) / sizeof(*faults); i++)
-		sigdelset(&others, faults[i]);
-	pthread_sigmask(SIG_SETMASK, &others, &saved);
-	ret = pthread_create(&cache->thread, NULL, cache_worker, cache);
-	pthread_sigmask(SIG_SETMASK, &saved, NULL);
-	return -ret;
-}
-
 static void init(struct mmn_cache *cache)
 {
 	cache->generation = mmn_process_adopt();
@@ -235,7 +211,10 @@ int mmn_cache_create(struct mmn_state *state,
 	if (err)
 		goto out_cache;
 	cache->state = mmn_state_get(state);
-	err = start_worker(cache);
+	err = mmn_rcu_prepare();
+	if (err)
+		goto out_state;
+	err = mmn_thread_create(&cache->thread, NULL, cache_worker, cache);
 	if (err)
 		goto out_state;
 	*ret_cache = cache;

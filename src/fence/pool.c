@@ -85,10 +85,14 @@ int dma_fence_pool_create(size_t object_size, struct dma_fence_pool **ret_pool)
 {
 	struct dma_fence_pool *pool = NULL;
 	size_t size = object_size + offsetof(struct object, fence);
+	int err;
 
 	if (object_size < sizeof(struct dma_fence) ||
 	    object_size > MAX_OBJECT_SIZE || !ret_pool)
 		return -EINVAL;
+	err = mmn_rcu_prepare();
+	if (err)
+		return err;
 	if (!MMN_INJECT(MMN_INJECT_ALLOC))
 		pool = calloc(1, sizeof(*pool));
 	if (!pool)

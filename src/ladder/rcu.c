@@ -43,6 +43,7 @@ struct mmn_rcu_head {
 void mmn_rcu_read_lock(void);
 void mmn_rcu_read_unlock(void);
 void mmn_rcu_synchronize(void);
+int mmn_rcu_prepare(void);
 void mmn_rcu_defer(struct mmn_rcu_head *head,
 		   void (*function)(struct mmn_rcu_head *head));
 void mmn_rcu_barrier(void);
@@ -322,6 +323,12 @@ void ladder_call_deferred(void)
 			     sizeof(*deferred[period].head), false);
 		deferred[period].head->function(deferred[period].head);
 	}
+}
+
+/* Its thread is the scenario's. */
+int mmn_rcu_prepare(void)
+{
+	return 0;
 }
 
 void mmn_rcu_barrier(void)

@@ -52,6 +52,7 @@
 #include "base/lock.h"
 #include "base/process.h"
 #include "base/rcu.h"
+#include "base/thread.h"
 #include "base/time.h"
 #include "base/wait.h"
 #include "mirror/config.h"
@@ -774,10 +775,8 @@ static const struct mmn_device_ops soft_ops = {
 	.destroy = soft_destroy,
 };
 
-/* The worker inherits the mask of its creator: no handler runs in it. */
 static int start_worker(struct soft_device *soft)
 {
-	struct mmn_sigmask saved;
 	pthread_attr_t attr;
 	int err;
 
@@ -785,12 +784,10 @@ static int start_worker(struct soft_device *soft)
 	if (err)
 		return -ENOMEM;
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
-	mmn_signals_block(&saved);
-	err = pthread_create(&soft->thread, &attr, worker, soft);
-	mmn_signals_restore(&saved);
+	err = mmn_thread_create(&soft->thread, &attr, worker, soft);
 	pthread_attr_destroy(&attr);
 	if (err)
-		return -err;
+		return err;
 	wait_for(soft, &soft->started);
 	if (soft->start_error)
 		pthread_join(soft->thread, NULL);

@@ -26,8 +26,8 @@
 
 #include "base/bug.h"
 #include "base/inject.h"
-#include "base/lock.h"
 #include "base/process.h"
+#include "base/thread.h"
 #include "base/time.h"
 #include "base/wait.h"
 #include "fence/fence.h"
@@ -205,7 +205,6 @@ static void *reap(void *arg)
 int mmn_reaper_create(struct mmn_reaper **ret_reaper)
 {
 	struct mmn_reaper *reaper = NULL;
-	struct mmn_sigmask saved;
 	int err;
 
 	if (!MMN_INJECT(MMN_INJECT_ALLOC))
@@ -216,12 +215,10 @@ int mmn_reaper_create(struct mmn_reaper **ret_reaper)
 	mmn_spin_init(&reaper->lock);
 	link_init(&reaper->pending);
 	link_init(&reaper->ready);
-	mmn_signals_block(&saved);
-	err = pthread_create(&reaper->thread, NULL, reap, reaper);
-	mmn_signals_restore(&saved);
+	err = mmn_thread_create(&reaper->thread, NULL, reap, reaper);
 	if (err) {
 		free(reaper);
-		return -err;
+		return err;
 	}
 	*ret_reaper = reaper;
 	return 0;

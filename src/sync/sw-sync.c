@@ -99,9 +99,13 @@ static const struct dma_fence_ops point_ops = {
 int mmn_sw_sync_create(const char *name, struct mmn_sw_sync **ret_timeline)
 {
 	struct mmn_sw_sync *timeline = NULL;
+	int err;
 
 	if (!name || !ret_timeline)
 		return -EINVAL;
+	err = mmn_rcu_prepare();
+	if (err)
+		return err;
 	if (!MMN_INJECT(MMN_INJECT_ALLOC))
 		timeline = calloc(1, sizeof(*timeline));
 	if (!timeline)

@@ -253,7 +253,8 @@ def a_child_may_outlive_its_parent():
 
 @test
 def a_program_may_change_its_user():
-    same([program('odd'), 'user'], checked=0, changes=0)
+    for options in ([], ['--device', 'soft']):
+        same([program('odd'), 'user'], *options, checked=0, changes=0)
 
 
 @test

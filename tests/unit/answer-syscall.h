@@ -6,8 +6,10 @@
  * and of the threads that it makes, without carrying it out.  Where several
  * answers fit, the last one is given.
  */
+#include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/prctl.h>
@@ -37,6 +39,24 @@ static inline void answer_syscall(long nr, int error)
 	struct sock_fprog program = { 4, filter };
 
 	add_filter(&program, 0);
+}
+
+static inline void *refuse_threads(void *run)
+{
+	answer_syscall(SYS_clone3, EAGAIN);
+	answer_syscall(SYS_clone, EAGAIN);
+	((void (*)(void))run)();
+	return NULL;
+}
+
+/* In a thread of its own: LeakSanitizer makes one at the end of the main thread. */
+static inline void run_without_threads(void (*run)(void))
+{
+	pthread_t thread;
+
+	t_may_keep_mapped(64 << 20, "libc keeps the stack of a thread");
+	t_err(pthread_create(&thread, NULL, refuse_threads, (void *)run), 0);
+	t_err(pthread_join(thread, NULL), 0);
 }
 
 /*

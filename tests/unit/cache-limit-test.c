@@ -229,7 +229,7 @@ TEST(bad_configs)
 	struct mmn_cache *cache = NULL;
 	struct mmn_state *state;
 
-	t_may_keep_mapped(8 << 20, "the arena for callbacks");
+	t_may_keep_mapped(24 << 20, "the arena for callbacks, a thread of RCU");
 	t_err(mmn_state_create(&state), 0);
 	t_err(mmn_cache_create(NULL, &good, &cache), -EINVAL);
 	t_err(mmn_cache_create(state, NULL, &cache), -EINVAL);
@@ -267,7 +267,7 @@ TEST(a_kernel_without_memory_or_threads)
 
 	if (T_TSAN || T_ASAN)
 		t_skip("the runtime of the sanitizer needs these calls");
-	t_may_keep_mapped(8 << 20, "the arena for callbacks");
+	t_may_keep_mapped(24 << 20, "the arena for callbacks, a thread of RCU");
 	t_err(mmn_state_create(&state), 0);
 	answer_syscall(SYS_clone, EAGAIN);
 	answer_syscall(SYS_clone3, EAGAIN);

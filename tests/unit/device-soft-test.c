@@ -79,6 +79,15 @@ TEST(the_device_is_made_and_given_back)
 	mmn_device_destroy(NULL);
 }
 
+/* libc stops every thread for this, by a signal of its own. */
+TEST(a_program_with_the_device_may_change_its_user)
+{
+	struct mmn_device *device = soft_create(0);
+
+	t_eq(setuid(getuid()), 0);
+	mmn_device_destroy(device);
+}
+
 TEST(a_read_gets_the_bytes_at_any_offset_and_length)
 {
 	enum { PAGES = 150 };

@@ -5,6 +5,7 @@
  * comments are those of the conformance cases.
  */
 #include "t/tap.h"
+#include "unit/answer-syscall.h"
 
 #include <mmn/dma-fence-pool.h>
 #include <mmn/inject.h>
@@ -308,6 +309,19 @@ TEST(a_pool_may_be_refused)
 	t_err(dma_fence_pool_create(1024, &pool), -ENOMEM);
 	mmn_inject_clear();
 	end();
+}
+
+static void create_none(void)
+{
+	struct dma_fence_pool *none = NULL;
+
+	t_err(dma_fence_pool_create(1024, &none), -EAGAIN);
+	t_ok(!none);
+}
+
+TEST(a_pool_without_a_thread_is_not_made)
+{
+	run_without_threads(create_none);
 }
 
 TEST(many_fences_lie_side_by_side)

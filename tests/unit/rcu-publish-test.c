@@ -6,6 +6,8 @@
  */
 #include "t/tap.h"
 
+#include <dirent.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -13,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/lock.h"
 #include "base/rcu.h"
 
 enum { NR_READERS = 2, NR_UPDATES = 300, POISON = 0x5a5a };
@@ -321,4 +324,67 @@ TEST(what_is_deferred_is_waited_for_though_liburcu_has_many_threads)
 		/* relaxed: a count */
 		t_eq(mmn_load_relaxed(&nr_called), i);
 	}
+}
+
+static unsigned int nr_threads(void)
+{
+	DIR *tasks = opendir("/proc/self/task");
+	const struct dirent *entry;
+	unsigned int nr = 0;
+
+	t_ok(tasks);
+	while ((entry = readdir(tasks)))
+		nr += entry->d_name[0] != '.';
+	closedir(tasks);
+	return nr;
+}
+
+/* Later a fork may have the heap locked, and wait for who defers. */
+TEST(the_thread_for_what_is_deferred_can_be_started_before)
+{
+	unsigned int nr = nr_threads();
+
+	t_may_keep_mapped(64 << 20, "the thread that frees stays");
+	mmn_rcu_prepare();
+	t_eq(nr_threads(), nr + 1);
+	defer_something();
+	t_eq(nr_threads(), nr + 1);
+	mmn_rcu_barrier();
+}
+
+/* As in a change; setuid() waits for a signal of libc's own in every thread. */
+TEST(the_thread_may_be_started_with_all_signals_blocked)
+{
+	struct mmn_sigmask saved;
+
+	t_may_keep_mapped(64 << 20, "the thread that frees stays");
+	mmn_signals_block(&saved);
+	defer_something();
+	mmn_signals_restore(&saved);
+	t_eq(setuid(getuid()), 0);
+	mmn_rcu_barrier();
+}
+
+/* Of a program that tells liburcu of its forks: other threads are freed there. */
+TEST(a_fork_child_defers_nothing_to_a_thread_that_liburcu_has_freed)
+{
+	int status;
+	pid_t pid;
+
+	t_may_keep_mapped(64 << 20, "the threads that free stay");
+	mallopt(M_PERTURB, 0xa5);
+	defer_something();
+	mmn_rcu_barrier();
+	urcu_memb_call_rcu_before_fork();
+	pid = fork();
+	if (!pid) {
+		alarm(20);
+		urcu_memb_call_rcu_after_fork_child();
+		defer_something();
+		mmn_rcu_barrier();
+		_exit(0);
+	}
+	urcu_memb_call_rcu_after_fork_parent();
+	t_eq(waitpid(pid, &status, 0), pid);
+	t_eq(status, 0);
 }

@@ -4,6 +4,7 @@
  * conformance cases.
  */
 #include "t/tap.h"
+#include "unit/answer-syscall.h"
 
 #include <limits.h>
 #include <mmn/inject.h>
@@ -300,6 +301,19 @@ TEST(what_is_not_there_is_refused)
 	t_ok(!none);
 	t_ok(!fence);
 	destroy(timeline);
+}
+
+static void create_none(void)
+{
+	struct mmn_sw_sync *none = NULL;
+
+	t_err(mmn_sw_sync_create("", &none), -EAGAIN);
+	t_ok(!none);
+}
+
+TEST(a_timeline_without_a_thread_is_not_made)
+{
+	run_without_threads(create_none);
 }
 
 static void in_child(struct mmn_sw_sync *timeline, struct dma_fence *fence)

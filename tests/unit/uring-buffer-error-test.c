@@ -17,7 +17,7 @@ static int attach_with(struct mmn_uring_options *options)
 	struct io_uring ring;
 	int ret;
 
-	t_may_keep_mapped(8 << 20, "the arena for callbacks");
+	t_may_keep_mapped(24 << 20, "the arena for callbacks, a thread of RCU");
 	t_err(mmn_state_create(&state), 0);
 	make_ring(&ring, 0);
 	ret = mmn_uring_attach(state, &ring, options, &uring);
@@ -123,12 +123,20 @@ TEST(there_may_be_no_memory_for_the_table)
 	t_err(attach_with(&options), -ENOMEM);
 }
 
-TEST(there_may_be_no_thread)
+static void attach_in_vain(void)
 {
 	struct mmn_uring_options options = { .size = sizeof(options) };
 
-	answer_syscall(SYS_clone3, EAGAIN);
 	t_err(attach_with(&options), -EAGAIN);
+}
+
+TEST(there_may_be_no_thread_and_later_be_one)
+{
+	struct loop loop;
+
+	run_without_threads(attach_in_vain);
+	set_up(&loop);
+	tear_down(&loop);
 }
 
 TEST(requests_are_checked)

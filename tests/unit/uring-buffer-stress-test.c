@@ -107,7 +107,7 @@ static void exchange_under_rings(uint32_t flags)
 	/* Is there one at all? */
 	make_ring(&ring, flags);
 	io_uring_queue_exit(&ring);
-	t_may_keep_mapped(8 << 20, "the arena for callbacks");
+	t_may_keep_mapped(24 << 20, "the arena for callbacks, a thread of RCU");
 	t_err(mmn_state_create(&world.state), 0);
 	for (i = 0; i < PIECES; i++)
 		world.pieces[i] = new_pages_at(NULL, PIECE_PAGES);

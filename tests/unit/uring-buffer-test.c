@@ -412,7 +412,7 @@ TEST(a_table_may_be_shared_with_the_caller)
 	__u64 tag = 0;
 	int i;
 
-	t_may_keep_mapped(8 << 20, "the arena for callbacks");
+	t_may_keep_mapped(24 << 20, "the arena for callbacks, a thread of RCU");
 	t_err(mmn_state_create(&loop.state), 0);
 	make_ring(&loop.ring, 0);
 	t_err(mmn_uring_attach(loop.state, &loop.ring, &options, &loop.uring),

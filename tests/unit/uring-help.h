@@ -52,7 +52,7 @@ static inline void set_up_with(struct loop *loop, uint32_t ring_flags,
 	int ret;
 
 	memset(loop, 0, sizeof(*loop));
-	t_may_keep_mapped(8 << 20, "the arena for callbacks");
+	t_may_keep_mapped(24 << 20, "the arena for callbacks, a thread of RCU");
 	t_err(mmn_state_create(&loop->state), 0);
 	make_ring(&loop->ring, ring_flags);
 	options->size = sizeof(*options);

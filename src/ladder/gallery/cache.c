@@ -7,14 +7,12 @@
  * What is registered is a piece of the heap that deregistering frees: who uses it
  * too late uses what is freed, and who frees it too early races.
  */
-#include <pthread.h>
-#include <signal.h>
+#include "base/thread.h"
 
 /* The worker is a thread of the scenario. */
-#define pthread_create(thread, attr, function, arg) \
+#define mmn_thread_create(thread, attr, function, arg) \
 	((void)(thread), (void)(function), (void)(arg), 0)
 #define pthread_join(thread, ret) ((void)(thread))
-#define pthread_sigmask(how, set, old) ((void)(set), (void)(old))
 /* NOLINTBEGIN(bugprone-suspicious-include) */
 #include "cache/cache.c"
 #include "cache/get.c"

@@ -10,6 +10,7 @@
 /* Other scenarios have the explorer's. */
 #undef MMN_LADDER_RCU
 #define mmn_rcu_synchronize own_rcu_synchronize
+#define mmn_rcu_prepare own_rcu_prepare
 #define mmn_rcu_defer own_rcu_defer
 #define mmn_rcu_barrier own_rcu_barrier
 #include "base/rcu.h"
