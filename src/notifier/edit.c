@@ -79,8 +79,13 @@ static int claim_inserted(struct mmn_state *state, struct range_sub *sub,
 {
 	uint32_t status = SUB_INSERTED;
 
-	/* relaxed: S is held, and was when it was inserted */
-	if (!mmn_cmpxchg_relaxed(&sub->status, &status, SUB_EDITED))
+	/*
+	 * pair(range_status): acquire, with the release in
+	 * mmn_range_subscription_insert(), perhaps into another state, whose S
+	 * is not held.  Without it sub->state may be that of an earlier life,
+	 * and what is in the tree of one state is taken out of another's.
+	 */
+	if (!mmn_cmpxchg_acquire(&sub->status, &status, SUB_EDITED))
 		return -ENOENT;
 	if (sub->state == state &&
 	    (op != MMN_RANGE_REMOVE_DEFERRED || sub->ops->release))

@@ -27,8 +27,6 @@
 #define PAGE UINT64_C(0x10000)
 #define PAGE_BYTES 4096
 
-enum { OLD = 1, NEW = 2 };
-
 static struct {
 	struct mmn_state *state;
 	struct mmn_cache *cache;

@@ -24,6 +24,7 @@ const struct ladder_scenario *const ladder_gallery[] = {
 	&range_again,
 	&range_edit,
 	&range_edit_again,
+	&range_elsewhere,
 	&range_resize,
 	&range_leaves,
 	&slot_again,

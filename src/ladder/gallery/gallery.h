@@ -29,6 +29,7 @@ extern const struct ladder_scenario range_life;
 extern const struct ladder_scenario range_again;
 extern const struct ladder_scenario range_edit;
 extern const struct ladder_scenario range_edit_again;
+extern const struct ladder_scenario range_elsewhere;
 extern const struct ladder_scenario range_resize;
 extern const struct ladder_scenario range_leaves;
 extern const struct ladder_scenario slot_again;

@@ -4,6 +4,9 @@
 /* What scenarios have in common. */
 #include <mmn/dma-fence.h>
 
+/* What a page table says, or a device holds. */
+enum { NONE = 0, OLD = 1, NEW = 2 };
+
 /* For .each: threads that are asked who they are have been asked before. */
 void number_thread(void);
 

@@ -19,9 +19,8 @@
 #include "base/atomic.h"
 #include "base/lock.h"
 #include "ladder/gallery/gallery.h"
+#include "ladder/gallery/help.h"
 #include "ladder/scenario.h"
-
-enum { NONE = 0, OLD = 1, NEW = 2 };
 
 /* How the reader waits. */
 enum way { ACQUIRES, PLAINLY, UNDER_LOCK };

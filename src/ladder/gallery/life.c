@@ -22,10 +22,9 @@
 #define OTHER UINT64_C(0x40000)
 #define OTHER_LAST (OTHER + 4095)
 
-enum { NONE = 0, OLD = 1, NEW = 2 };
-
 static struct {
 	struct mmn_state *state;
+	struct mmn_state *elsewhere;
 	struct mmn_range_subscription *sub;
 	struct mmn_subscription *classic;
 	/* descriptors in one page: both have the same slot in mind */
@@ -40,8 +39,6 @@ static struct {
 	uintptr_t start, last;
 	/* plain: the change has found that there may be somebody */
 	bool hit;
-	/* plain: it is over */
-	bool closed;
 	/* atomic: the program's page table */
 	uint32_t pte;
 	/* plain: what the device holds, if anything */
@@ -186,6 +183,41 @@ const struct ladder_scenario range_edit_again = {
 	.each = number_thread,
 	.threads = { remove_it, insert_by_edit },
 	.titles = { "remove", "edit" },
+};
+
+static void set_up_two_states(void)
+{
+	set_up();
+	ladder_assert(!mmn_state_create(&life.elsewhere));
+}
+
+static void insert_elsewhere(void)
+{
+	ladder_note("inserts into another state");
+	ladder_assert(!mmn_range_subscription_insert(life.sub, life.elsewhere,
+						     PAGE, PAGE_LAST));
+}
+
+static void remove_by_edit(void)
+{
+	struct mmn_range_edit edit = {
+		.op = MMN_RANGE_REMOVE,
+		.sub = life.sub,
+	};
+
+	ladder_note("removes it from a state that it is not in");
+	ladder_assert(mmn_range_subscription_edit(life.state, &edit, 1) ==
+		      -ENOENT);
+}
+
+const struct ladder_scenario range_elsewhere = {
+	.name = "range-elsewhere",
+	.what = "an edit of one state, while it is inserted into another",
+	.explanation = "Who finds it inserted finds where.",
+	.setup = set_up_two_states,
+	.each = number_thread,
+	.threads = { insert_elsewhere, remove_by_edit },
+	.titles = { "insert", "edit" },
 };
 
 const struct ladder_scenario range_resize = {
@@ -492,7 +524,8 @@ static void change_if_missed(void)
 	if (!life.hit)
 		mmn_store_relaxed(&life.pte, NEW);
 	/* One that somebody counts stays open, so that nobody has to wait. */
-	life.closed = mmn_invalidate_close(&life.descs[0]);
+	if (mmn_invalidate_close(&life.descs[0]))
+		ladder_note("nobody has counted it");
 }
 
 static void hit_or_new(void)

@@ -34,9 +34,8 @@
 #include "base/atomic.h"
 #include "base/lock.h"
 #include "ladder/gallery/gallery.h"
+#include "ladder/gallery/help.h"
 #include "ladder/scenario.h"
-
-enum { NONE = 0, OLD = 1, NEW = 2 };
 
 enum scheme { BOOL_ALONE, END_COUNTS, READER_COUNTS };
 

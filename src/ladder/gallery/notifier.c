@@ -18,8 +18,6 @@
 #include "ladder/scenario.h"
 #include "notifier/state.h"
 
-enum { NONE = 0, OLD = 1, NEW = 2 };
-
 #define PAGE UINT64_C(0x10000)
 #define PAGE_LAST (PAGE + 4095)
 
