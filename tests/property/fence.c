@@ -485,16 +485,6 @@ static void step_remove(void)
 	callback->work = NULL;
 }
 
-static bool has_callback(const struct work *work)
-{
-	unsigned int i;
-
-	for (i = 0; i < NR_CALLBACKS; i++)
-		if (callbacks[i].work == work)
-			return true;
-	return false;
-}
-
 static void put(struct work *work)
 {
 	follow(work);
@@ -515,11 +505,8 @@ static void step_refs(void)
 		return;
 	}
 	/* The last one only at the end, since it is asked about until then. */
-	if (work->refs > 1 || (!work->is_over && has_callback(work)))
-		return;
-	work->refs++;
-	dma_fence_get(&work->fence->base);
-	put(work);
+	if (work->refs > 1)
+		put(work);
 }
 
 /* ---- reservation objects ---- */

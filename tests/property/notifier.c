@@ -255,7 +255,7 @@ static void count_open(const struct range *range, unsigned int *least,
 		       unsigned int *most)
 {
 	const struct change *change;
-	bool surely, perhaps;
+	bool surely;
 
 	*least = *most = 0;
 	if (!range->space)
@@ -273,9 +273,8 @@ static void count_open(const struct range *range, unsigned int *least,
 			continue;
 		surely = change->phase == TOLD ||
 			 (change->is_found && range->birth > change->opened);
-		perhaps = surely;
 		*least += surely;
-		*most += perhaps;
+		*most += surely;
 	}
 }
 
@@ -1320,7 +1319,7 @@ static void be_open(struct change *change, bool is_own)
 	change->phase = OPEN;
 }
 
-/* Which half of the time without sleeping, in so many words or by the flag. */
+/* What may not sleep says so by the function's name or by the flag. */
 static int start(struct change *change, bool in_words)
 {
 	if (!in_words)
