@@ -31,7 +31,7 @@ void __VERIFIER_assume(_Bool);
 #ifndef O_CLOSE /* hall_close() */
 #define O_CLOSE memory_order_seq_cst
 #endif
-#ifndef O_AWAIT /* await_few() */
+#ifndef O_AWAIT /* hall_await_door() */
 #define O_AWAIT memory_order_seq_cst
 #endif
 #ifndef O_LOWER /* hall_lower_own() */

@@ -32,13 +32,13 @@ void __VERIFIER_assume(_Bool);
 #ifndef O_CLAIM /* claim_slot() */
 #define O_CLAIM memory_order_seq_cst
 #endif
-#ifndef O_HULL /* hull_overlaps() */
+#ifndef O_HULL /* filter_overlaps(), the hull */
 #define O_HULL memory_order_seq_cst
 #endif
-#ifndef O_SETHULL /* set_hull() */
+#ifndef O_SETHULL /* filter_set_hull() */
 #define O_SETHULL memory_order_seq_cst
 #endif
-#ifndef O_SHRINK /* set_hull() from a remove */
+#ifndef O_SHRINK /* filter_set_hull() from a remove */
 #define O_SHRINK memory_order_seq_cst
 #endif
 #ifndef O_MAP /* filter_overlaps(), the address of the map */
@@ -50,7 +50,7 @@ void __VERIFIER_assume(_Bool);
 #ifndef O_SETBITS /* set_bit() */
 #define O_SETBITS memory_order_seq_cst
 #endif
-#ifndef O_PUBLISHMAP /* publish_map() */
+#ifndef O_PUBLISHMAP /* publish() */
 #define O_PUBLISHMAP memory_order_seq_cst
 #endif
 #ifndef O_QUIET /* forget_lookers() */
@@ -68,13 +68,13 @@ void __VERIFIER_assume(_Bool);
 #ifndef O_CLOSE /* mmn_invalidate_close() */
 #define O_CLOSE memory_order_acq_rel
 #endif
-#ifndef O_COUNT /* count_change() */
+#ifndef O_COUNT /* add_call() */
 #define O_COUNT memory_order_relaxed
 #endif
-#ifndef O_UNCOUNT /* uncount_range() */
+#ifndef O_UNCOUNT /* range_uncount() */
 #define O_UNCOUNT memory_order_release
 #endif
-#ifndef O_UNBIT /* uncount_range(), the waiter bit */
+#ifndef O_UNBIT /* range_uncount(), the waiter bit */
 #define O_UNBIT memory_order_relaxed
 #endif
 #ifndef O_DISMISS /* dismiss_readers() */
@@ -105,7 +105,7 @@ void __VERIFIER_assume(_Bool);
 #ifndef O_HALLCLOSE /* hall_close() */
 #define O_HALLCLOSE memory_order_seq_cst
 #endif
-#ifndef O_AWAIT /* await_few() */
+#ifndef O_AWAIT /* hall_await_door() */
 #define O_AWAIT memory_order_seq_cst
 #endif
 #ifndef O_LOWER /* hall_lower_own(), lower_shared() */

@@ -154,7 +154,8 @@ struct dma_fence *dma_fence_get_rcu_safe(struct dma_fence **slot)
 		/*
 		 * pair(fence_slot): acquire, with the release of a store of the
 		 * producer, as in publish(), and in splice().  Without it a
-		 * fence may be seen before it is made.
+		 * fence may be seen before it is made, and who does not come to
+		 * one that splice() took out may miss what its producer wrote.
 		 */
 		fence = mmn_load_acquire(slot);
 		if (!fence)

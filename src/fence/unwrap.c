@@ -79,7 +79,7 @@ static int compare(const void *a, const void *b)
 }
 
 /* Of @nr fences of one timeline, by number: the last one. */
-static struct dma_fence *find_last(struct dma_fence **fences, int nr)
+static int find_last(struct dma_fence **fences, int nr)
 {
 	int i;
 
@@ -87,18 +87,19 @@ static struct dma_fence *find_last(struct dma_fence **fences, int nr)
 	for (i = 0; i < nr - 1; i++)
 		if (dma_fence_is_later(fences[i], fences[i + 1]))
 			break;
-	return fences[i];
+	return i;
 }
 
 /* Puts the others. */
 static struct dma_fence *keep_last(struct dma_fence **fences, int nr)
 {
-	struct dma_fence *last = dma_fence_get(find_last(fences, nr));
-	int i;
+	int i, last = find_last(fences, nr);
+	struct dma_fence *kept = fences[last];
 
 	for (i = 0; i < nr; i++)
-		dma_fence_put(fences[i]);
-	return last;
+		if (i != last)
+			dma_fence_put(fences[i]);
+	return kept;
 }
 
 int dma_fence_dedup_array(struct dma_fence **fences, int num_fences)

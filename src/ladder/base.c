@@ -352,7 +352,7 @@ long mmn_syscall(long nr, long a0, long a1, long a2, long a3, long a4, long a5)
 	if (nr == __NR_rt_sigprocmask)
 		return 0;
 	/* Others go on meanwhile. */
-	if (nr == __NR_nanosleep) {
+	if (nr == __NR_nanosleep || nr == __NR_sched_yield) {
 		ladder_spin();
 		return 0;
 	}
@@ -363,10 +363,6 @@ long mmn_syscall(long nr, long a0, long a1, long a2, long a3, long a4, long a5)
 		return futex_wake((uint64_t)a0, (uint32_t)a2);
 	if (nr == __NR_membarrier)
 		return membarrier(a0);
-	if (nr == __NR_sched_yield) {
-		ladder_spin();
-		return 0;
-	}
 	if (nr == __NR_mmap && (a3 & MAP_ANONYMOUS))
 		return (long)(uintptr_t)map((size_t)a1);
 	engine_fail(LADDER_UNSUPPORTED, "system call %ld", nr);

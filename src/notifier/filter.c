@@ -107,8 +107,8 @@ static void set_bit(uint64_t *word, uint64_t bit)
 	if (*word & bit)
 		return;
 	/*
-	 * pair(open_insert): as in store_bound(), with filter_block().
-	 * Without it as there.
+	 * pair(open_insert): as in store_bound(), with filter_block_has()
+	 * and filter_guess_misses().  Without it as there.
 	 */
 	mmn_store_seq_cst(word, *word | bit);
 }

@@ -190,6 +190,8 @@ static void await_few(uint32_t *door, uint32_t few)
 		 *
 		 * Not seq_cst: hall_await_door() has looked before.  Who raises
 		 * the door after what it has read there finds the hall closed.
+		 * await_waiting() needs no order: whom it misses only loses his
+		 * turn.
 		 */
 		inside = mmn_load_acquire(door);
 		if (likely(inside < few + DOOR_INSIDE))

@@ -764,9 +764,7 @@ struct range_sub *herd_fetch(struct herd *herd)
 	herd->nr = itree_iter_take(&herd->iter, herd->nodes, HERD_SIZE);
 	for (i = 0; i < herd->nr; i++)
 		/* Its sequence and its count are written soon. */
-		__builtin_prefetch(container_of(herd->nodes[i],
-						struct range_sub, node),
-				   1);
+		__builtin_prefetch(range_of_node(herd->nodes[i]), 1);
 	return herd->nr ? range_of_node(herd->nodes[herd->at++]) : NULL;
 }
 

@@ -259,7 +259,7 @@ static inline bool range_is_interruptible(const struct range_sub *sub)
 
 static inline struct range_sub *range_of_node(struct itree_node *node)
 {
-	return node ? container_of(node, struct range_sub, node) : NULL;
+	return container_of(node, struct range_sub, node);
 }
 
 /*
@@ -283,6 +283,7 @@ static inline void herd_seek(struct herd *herd, const struct itree *tree,
 			     uintptr_t cursor_start, uint64_t cursor_birth)
 {
 	itree_iter_seek(&herd->iter, tree, cursor_start, cursor_birth);
+	/* None at hand, and there may be more. */
 	herd->at = herd->nr = HERD_SIZE;
 }
 
@@ -299,8 +300,7 @@ struct range_sub *herd_fetch(struct herd *herd);
 static inline struct range_sub *herd_next(struct herd *herd)
 {
 	if (likely(herd->at < herd->nr))
-		return container_of(herd->nodes[herd->at++], struct range_sub,
-				    node);
+		return range_of_node(herd->nodes[herd->at++]);
 	/* There were less than it could have been: that was all. */
 	return herd->nr == HERD_SIZE ? herd_fetch(herd) : NULL;
 }

@@ -18,8 +18,9 @@
  *	                                     mmn_invalidate_end()
  *	                                     restore
  *
- * Signals stay blocked from the first callback to the end: a handler that left
- * by a jump would leave the change open for ever.  Not across exec, whose new
+ * Signals stay blocked from the first callback to the end, around a fork from
+ * before it is opened: a handler that left by a jump would leave the change open
+ * for ever.  Not across exec, whose new
  * program would inherit the mask; the child of a fork gets its mask back in
  * mmn_intercept_after().
  *
@@ -641,7 +642,6 @@ void mmn_intercept_after(struct mmn_regs *regs)
 {
 	struct fork_change *fork = &thread.fork;
 	struct mmn_sigmask saved = fork->saved;
-	bool is_blocked = fork->is_blocked;
 	struct stripe *stripe = fork->stripe;
 
 	if (!mmn_process_is_owner()) {
@@ -658,8 +658,7 @@ void mmn_intercept_after(struct mmn_regs *regs)
 		fork->is_blocked = false;
 		leave(stripe, MMN_CALL_FORK);
 	}
-	if (is_blocked)
-		mmn_signals_restore(&saved);
+	mmn_signals_restore(&saved);
 }
 
 /* ---- everything else ---- */

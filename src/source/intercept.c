@@ -100,7 +100,7 @@ static struct mmn_mutex install_lock = MMN_MUTEX_INIT(MMN_RANK_SOURCE_INSTALL);
 
 /* install_lock: NULL when off */
 static struct mmn_source *source;
-/* Those that are off, but calls may be stuck in them. */
+/* install_lock: those that are off, but calls may be stuck in them */
 static struct mmn_source *retired;
 static bool is_on;
 /* Of the source; outlives it for those who ask without the lock. */

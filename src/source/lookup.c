@@ -294,19 +294,31 @@ struct file_range {
 	uint64_t last;
 };
 
+/* Where bytes @start to @last of a file are in a mapping of it, if anywhere. */
+static bool part_of_vma(const struct mmn_vma *vma, uint64_t start,
+			uint64_t last, struct mmn_span *ret_span)
+{
+	uint64_t end = vma->offset + (vma->last - vma->start);
+
+	if (end < start || vma->offset > last)
+		return false;
+	if (start < vma->offset)
+		start = vma->offset;
+	if (last > end)
+		last = end;
+	ret_span->start = vma->start + (start - vma->offset);
+	ret_span->last = vma->start + (last - vma->offset);
+	return true;
+}
+
 static bool visit_file(void *arg, const struct mmn_vma *vma)
 {
 	struct file_range *range = arg;
-	uint64_t last = vma->offset + (vma->last - vma->start);
-	uint64_t from, to;
+	struct mmn_span span;
 
-	if ((range->inode && vma->inode != range->inode) ||
-	    last < range->start || vma->offset > range->last)
-		return true;
-	from = range->start > vma->offset ? range->start : vma->offset;
-	to = range->last < last ? range->last : last;
-	mmn_change_add(range->change, vma->start + (from - vma->offset),
-		       vma->start + (to - vma->offset));
+	if ((!range->inode || vma->inode == range->inode) &&
+	    part_of_vma(vma, range->start, range->last, &span))
+		mmn_change_add(range->change, span.start, span.last);
 	return true;
 }
 
@@ -360,7 +372,7 @@ static bool lookup_file_pages(struct mmn_change *change)
 	return ret == 0 || ret == -EBADF;
 }
 
-/* A part of a file, and where it is mapped already announced. */
+/* A part of a file that is mapped in one of the ranges. */
 struct file_part {
 	uint64_t inode;
 	uint64_t start;
@@ -425,23 +437,16 @@ static bool is_told(const struct mmn_change *told, uintptr_t start,
 static bool visit_aliases(void *arg, const struct mmn_vma *vma)
 {
 	struct aliases *aliases = arg;
-	uint64_t end = vma->offset + (vma->last - vma->start);
 	const struct file_part *part;
-	uintptr_t from, to;
+	struct mmn_span span;
 	uint32_t i;
 
 	for (i = 0; i < aliases->nr_parts; i++) {
 		part = &aliases->part[i];
-		if (part->inode != vma->inode || part->last < vma->offset ||
-		    part->start > end)
-			continue;
-		from = part->start > vma->offset
-			       ? vma->start + (part->start - vma->offset)
-			       : vma->start;
-		to = part->last < end ? vma->start + (part->last - vma->offset)
-				      : vma->last;
-		if (!is_told(&aliases->told, from, to))
-			mmn_change_add(aliases->change, from, to);
+		if (part->inode == vma->inode &&
+		    part_of_vma(vma, part->start, part->last, &span) &&
+		    !is_told(&aliases->told, span.start, span.last))
+			mmn_change_add(aliases->change, span.start, span.last);
 	}
 	return true;
 }
@@ -453,7 +458,8 @@ static bool lookup_aliases(struct mmn_change *change)
 
 	if (mmn_lookup_walk(0, true, visit_parts, &aliases) || aliases.is_full)
 		return false;
-	return mmn_lookup_walk(0, true, visit_aliases, &aliases) == 0;
+	return !aliases.nr_parts ||
+	       mmn_lookup_walk(0, true, visit_aliases, &aliases) == 0;
 }
 
 struct grows_down {

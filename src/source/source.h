@@ -20,7 +20,7 @@
  *
  * Written before it is published with mmn_dispatch_on(), constant from then to
  * the end of mmn_dispatch_off(); when that timed out, as long as calls are under
- * way.
+ * way, but for older.
  */
 struct mmn_source {
 	struct mmn_state *state;
@@ -34,7 +34,7 @@ struct mmn_source {
 	int32_t pid;
 	/* mmn_process_adopt(); the source is inert where it differs. */
 	uint32_t generation;
-	/* When off: another one that is. */
+	/* install_lock of intercept.c: another one that is off */
 	struct mmn_source *older;
 };
 

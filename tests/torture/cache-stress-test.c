@@ -60,6 +60,7 @@ static int note_ages(void *arg, struct mmn_cache_region *region)
 	if (!shadow)
 		return -ENOMEM;
 	for (i = page_of(region->start); i <= page_of(region->last); i++)
+		/* relaxed: what orders it is what is being tested */
 		shadow->age[i] = atomic_load_explicit(&world.age[i],
 						      memory_order_relaxed);
 	region->data = shadow;
@@ -91,6 +92,7 @@ static void get_some(uint64_t random)
 	uint64_t before[4];
 
 	for (i = 0; i < nr; i++)
+		/* relaxed: what orders it is what is being tested */
 		before[i] = atomic_load_explicit(&world.age[first + i],
 						 memory_order_relaxed);
 	if (mmn_cache_get(world.cache, BASE + first * PAGE, nr * PAGE,
@@ -110,6 +112,7 @@ static void *getter(void *arg)
 	for (i = 0; i < world.gets_each; i++) {
 		until(world.gets < world.changes * GETS_FOR_A_CHANGE + LEAD);
 		get_some(next_random(&seed));
+		/* relaxed: a count; it only keeps step */
 		atomic_fetch_add_explicit(&world.gets, 1, memory_order_relaxed);
 	}
 	world.getters--;
@@ -127,6 +130,7 @@ static void change_some(uint64_t random)
 	if (mmn_invalidate_start(&desc))
 		abort();
 	for (i = 0; i < nr; i++)
+		/* relaxed: what orders it is what is being tested */
 		atomic_fetch_add_explicit(&world.age[first + i], 1,
 					  memory_order_relaxed);
 	if (mmn_invalidate_end(&desc))

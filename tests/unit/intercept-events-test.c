@@ -324,7 +324,7 @@ TEST(madvise_remove_of_shared_memory_is_announced)
 	release();
 }
 
-/* A file of four pages in memory, each holding 7, mapped and watched. */
+/* A file of four pages in memory, each holding 7, mapped. */
 static char *file(int *ret_fd)
 {
 	int fd = memfd_create("events", MFD_CLOEXEC);
@@ -496,20 +496,33 @@ TEST(a_shrinking_break_is_announced_and_a_growing_one_is_not)
 	release();
 }
 
-TEST(shmdt_is_announced_with_its_true_size)
+/* A segment of three pages, which goes with its attachment. */
+static char *segment(int *ret_id)
 {
 	char *p;
-	int id;
 
-	intercept();
-	id = shmget(IPC_PRIVATE, 3 * PAGE, IPC_CREAT | 0600);
-	t_ge(id, 0);
-	p = shmat(id, NULL, 0);
-	shmctl(id, IPC_RMID, NULL);
+	*ret_id = shmget(IPC_PRIVATE, 3 * PAGE, IPC_CREAT | 0600);
+	t_ge(*ret_id, 0);
+	p = shmat(*ret_id, NULL, 0);
+	t_ne(p, (char *)-1);
+	shmctl(*ret_id, IPC_RMID, NULL);
+	return p;
+}
+
+static void expect_shmdt(char *p)
+{
 	*p = 7;
 	watch(p, 3 * PAGE);
 	t_err(shmdt(p), 0);
 	expect(MMN_EVENT_UNMAP, 7, -1);
+}
+
+TEST(shmdt_is_announced_with_its_true_size)
+{
+	int id;
+
+	intercept();
+	expect_shmdt(segment(&id));
 	release();
 }
 
@@ -524,14 +537,9 @@ TEST(shmdt_of_the_first_segment_is_announced)
 	intercept();
 	/* Linux before 6.11 */
 	answer_syscall(SYS_ioctl, ENOTTY);
-	id = shmget(IPC_PRIVATE, 3 * PAGE, IPC_CREAT | 0600);
+	p = segment(&id);
 	t_eq(id, 0);
-	p = shmat(id, NULL, 0);
-	shmctl(id, IPC_RMID, NULL);
-	*p = 7;
-	watch(p, 3 * PAGE);
-	t_err(shmdt(p), 0);
-	expect(MMN_EVENT_UNMAP, 7, -1);
+	expect_shmdt(p);
 	release();
 }
 
@@ -542,10 +550,7 @@ TEST(shmdt_is_announced_where_a_file_has_taken_the_place_of_a_part)
 
 	intercept();
 	q = file(&fd);
-	id = shmget(IPC_PRIVATE, 3 * PAGE, IPC_CREAT | 0600);
-	t_ge(id, 0);
-	p = shmat(id, NULL, 0);
-	shmctl(id, IPC_RMID, NULL);
+	p = segment(&id);
 	p[PAGE] = 7;
 	t_eq(mmap(p, PAGE, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0), p);
 	watch(p + PAGE, 2 * PAGE);

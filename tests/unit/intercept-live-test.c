@@ -599,6 +599,7 @@ static uint32_t may_end;
 
 static void *wait_for_end(void *arg)
 {
+	/* acquire: what came before the end */
 	while (!mmn_load_acquire(&may_end))
 		usleep(1000);
 	return arg;

@@ -504,7 +504,7 @@ TEST(a_reader_that_is_on_its_way_lets_the_writer_of_a_handler_past)
 
 	begin();
 	open_change(&desc, 0, 0);
-	/* Interrupted between the two steps of try_enter(). */
+	/* Interrupted between the two steps of hall_go_in(). */
 	pass.hall = &state->hall;
 	pass.door = &slot_taken(&desc)->door;
 	*pass.door = DOOR_INSIDE;

@@ -40,7 +40,7 @@ bool meet_await_thread(void)
 	 * it the slot is given up while the thread still writes to it.
 	 */
 	while (!(how = mmn_load_acquire(&agent.ready)))
-		raw_wait(&agent.ready, 0, 1000000000);
+		raw_wait(&agent.ready, READY_NOT, 1000000000);
 	return how == READY_HOLDS_SLOT;
 }
 

@@ -328,7 +328,7 @@ void *policy_main(void *arg)
 	while (!meet_silence_is_wanted()) {
 		agent.slot->end_ns = raw_now();
 		agent.slot->agent_ns = raw_cpu();
-		raw_wait(&agent.silence, 0, 50000000);
+		raw_wait(&agent.silence, SILENCE_NONE, 50000000);
 	}
 	be_silent(false);
 	threads_put_back(1);
