@@ -7,8 +7,11 @@
 #include "tree/itree.h"
 
 #define COUNT_END 15u
-/* What one insert or remove does for the next map. */
-#define NODES_PER_STEP 16
+/*
+ * What one insert or remove does for the next map.  It has room for as much again
+ * as there is: before that is there all are in it.
+ */
+#define NODES_PER_STEP 8
 
 /* The level of a range; the last one when it is too large for those before. */
 static uint32_t level_of(uintptr_t start, uintptr_t last)
@@ -290,16 +293,18 @@ static void publish(struct filter *filter)
 /* True when there is nothing left to be done. */
 static bool fill_next(struct filter *filter, struct itree *tree)
 {
-	int i;
+	struct itree_node *nodes[NODES_PER_STEP];
+	struct itree_iter iter;
+	uint32_t nr, i;
 
-	for (i = 0; i < NODES_PER_STEP; i++) {
-		struct itree_node *node =
-			itree_next_overlap(tree, filter->cursor_start,
-					   filter->cursor_birth, 0,
-					   UINTPTR_MAX);
+	iter.start = 0;
+	iter.last = UINTPTR_MAX;
+	itree_iter_seek(&iter, tree, filter->cursor_start,
+			filter->cursor_birth);
+	nr = itree_iter_take(&iter, nodes, NODES_PER_STEP);
+	for (i = 0; i < nr; i++) {
+		struct itree_node *node = nodes[i];
 
-		if (!node)
-			return true;
 		filter->cursor_start = node->start;
 		filter->cursor_birth = node->birth;
 		if (node->mark == filter->epoch ||
@@ -308,7 +313,7 @@ static bool fill_next(struct filter *filter, struct itree *tree)
 		map_change(filter->next, node->start, node->last, add_granule);
 		node->mark = filter->epoch;
 	}
-	return false;
+	return nr < NODES_PER_STEP;
 }
 
 bool filter_tend(struct filter *filter, struct itree *tree)
