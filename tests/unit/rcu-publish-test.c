@@ -373,8 +373,8 @@ TEST(a_fork_child_defers_nothing_to_a_thread_that_liburcu_has_freed)
 	int status;
 	pid_t pid;
 
-	if (MMN_TSAN)
-		t_skip("ThreadSanitizer allows no thread in a fork child");
+	if (MMN_TSAN || t_is_emulated())
+		t_skip("ThreadSanitizer and qemu bear no thread in a fork child");
 	t_may_keep_mapped(64 << 20, "the threads that free stay");
 	mallopt(M_PERTURB, 0xa5);
 	defer_something();
