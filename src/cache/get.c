@@ -30,7 +30,9 @@
 #define GO_ON 2
 
 /* Regions that eviction looks at before others have the lock. */
+#ifndef LOOKS_AT_ONCE
 #define LOOKS_AT_ONCE 512
+#endif
 
 /* struct request - one get that did not find its region */
 struct request {

@@ -42,7 +42,8 @@ static void nap(struct mmn_cache *cache)
 	mmn_wait_on(&cache->asleep, WORKER_NAPPING, &until);
 }
 
-static void sleep_until_rung(struct mmn_cache *cache)
+/* @stopping: that the cache is to end is known. */
+static void sleep_until_rung(struct mmn_cache *cache, bool stopping)
 {
 	/*
 	 * pair(cache_asleep): acquire, with the releases in cache_ring() and
@@ -53,7 +54,7 @@ static void sleep_until_rung(struct mmn_cache *cache)
 	/* relaxed: the exchange orders them after whatever was rung for */
 	if (!mmn_load_relaxed(&cache->kicked) &&
 	    !mmn_load_relaxed(&cache->dead) &&
-	    !mmn_load_relaxed(&cache->stop) &&
+	    mmn_load_relaxed(&cache->stop) == stopping &&
 	    mmn_load_relaxed(&cache->nr_retired) == cache->nr_examined)
 		mmn_wait_on(&cache->asleep, WORKER_ASLEEP, NULL);
 	/*
@@ -281,13 +282,14 @@ static void look_again(struct mmn_cache *cache)
 	round_flush(&round);
 }
 
-static bool is_over(struct mmn_cache *cache)
+static bool is_over(struct mmn_cache *cache, bool *ret_stopping)
 {
 	bool over;
 
 	cache_lock_quietly(cache);
 	/* relaxed: set before the last ring */
-	over = mmn_load_relaxed(&cache->stop) && !cache->stats.quarantined &&
+	*ret_stopping = mmn_load_relaxed(&cache->stop);
+	over = *ret_stopping && !cache->stats.quarantined &&
 	       !cache->stats.regions;
 	mmn_mutex_unlock(&cache->lock);
 	return over;
@@ -306,14 +308,15 @@ static void work_off(struct mmn_cache *cache)
 void *cache_worker(void *arg)
 {
 	struct mmn_cache *cache = arg;
+	bool stopping;
 
 	prctl(PR_SET_NAME, "mmn-cache");
 	cache_lock_quietly(cache);
 	cache->worker_self = mmn_context_self();
 	mmn_mutex_unlock(&cache->lock);
-	while (!is_over(cache)) {
+	while (!is_over(cache, &stopping)) {
 		nap(cache);
-		sleep_until_rung(cache);
+		sleep_until_rung(cache, stopping);
 		work_off(cache);
 	}
 	return NULL;

@@ -365,6 +365,10 @@ long mmn_syscall(long nr, long a0, long a1, long a2, long a3, long a4, long a5)
 		return membarrier(a0);
 	if (nr == __NR_mmap && (a3 & MAP_ANONYMOUS))
 		return (long)(uintptr_t)map((size_t)a1);
+	if (nr == __NR_munmap) {
+		memory_free((void *)(uintptr_t)a0);
+		return 0;
+	}
 	engine_fail(LADDER_UNSUPPORTED, "system call %ld", nr);
 	return -ENOSYS;
 }

@@ -7,12 +7,18 @@
  * What is registered is a piece of the heap that deregistering frees: who uses it
  * too late uses what is freed, and who frees it too early races.
  */
+#include <sys/prctl.h>
+
 #include "base/thread.h"
 
 /* The worker is a thread of the scenario. */
 #define mmn_thread_create(thread, attr, function, arg) \
 	((void)(thread), (void)(function), (void)(arg), 0)
-#define pthread_join(thread, ret) ((void)(thread))
+/* Who waits for its end is the worker. */
+#define pthread_join(thread, ret) ((void)(thread), cache_worker(cache))
+#define prctl(option, name) ((void)(name))
+/* A ring is shorter here. */
+#define LOOKS_AT_ONCE 2
 /* NOLINTBEGIN(bugprone-suspicious-include) */
 #include "cache/cache.c"
 #include "cache/get.c"
@@ -31,8 +37,11 @@ static struct {
 	struct mmn_state *state;
 	struct mmn_cache *cache;
 	struct region *region;
+	/* that it takes the place of */
+	struct region *smaller;
 	/* of who registers it */
 	struct request request;
+	uint64_t seq;
 	struct dma_fence *fence;
 	/* atomic: what a registration is made of, which a change replaces */
 	uint32_t memory;
@@ -293,27 +302,85 @@ const struct ladder_scenario cache_put_other = {
 	.check = check_over,
 };
 
+static void evict_and_work(void)
+{
+	struct mmn_sigmask saved;
+	uint64_t looks = 0;
+
+	ladder_note("evicts");
+	cache_lock(scene.cache, &saved);
+	evict(scene.cache, 1, 0, &looks);
+	cache_unlock(scene.cache, &saved);
+	work();
+}
+
+/* It was evicted, or found to be held. */
+static void check_evicted(void)
+{
+	look_again(scene.cache);
+	/* relaxed: nobody else is there any more */
+	ladder_assert(scene.nr_over ==
+		      (mmn_load_relaxed(&scene.region->state) != REGION_LIVE));
+}
+
+const struct ladder_scenario cache_evict = {
+	.name = "cache-evict",
+	.what = "a region is got and put while it is evicted",
+	.explanation =
+		"The sum of references is a hint there; the one that the "
+		"worker takes is not.",
+	.membarrier = true,
+	.setup = set_up_idle,
+	.each = each,
+	.threads = { get_and_put, evict_and_work },
+	.titles = { "get, put", "evicts, worker" },
+	.check = check_evicted,
+};
+
+static void destroy(void)
+{
+	ladder_note("destroys the cache");
+	mmn_cache_destroy(scene.cache);
+	ladder_assert(scene.nr_over == 1);
+}
+
+const struct ladder_scenario cache_destroy = {
+	.name = "cache-destroy",
+	.what = "a cache is destroyed while its last reference is put",
+	.explanation = "Its memory is given back behind the put.",
+	.membarrier = true,
+	.setup = set_up_held,
+	.each = each_another,
+	.threads = { use_and_put, destroy },
+	.titles = { "put", "destroy, worker" },
+};
+
 /* ------------------------------------------------------------------ */
 /* Changes                                                            */
 /* ------------------------------------------------------------------ */
 
-/* As mmn_cache_get() when there is nothing: PENDING and subscribed. */
-static void set_up_pending(void)
+/* As mmn_cache_get() when nothing will do: PENDING and subscribed. */
+static void begin_to_get(uint32_t nr_pages)
 {
 	struct request *request = &scene.request;
 	bool live;
 
-	set_up_cache();
-	ladder_assert(hold_join() != NULL);
 	memset(request, 0, sizeof(*request));
 	request->cache = scene.cache;
 	request->start = PAGE;
-	request->last = PAGE + PAGE_BYTES - 1;
+	request->last = PAGE + nr_pages * PAGE_BYTES - 1;
 	request->access = MMN_CACHE_READ;
 	request->deadline_ns = UINT64_MAX;
 	ladder_assert(!begin(request, &scene.region, &live) && !live);
 	name_all();
 	ladder_name(&scene.memory, "memory");
+}
+
+static void set_up_pending(void)
+{
+	set_up_cache();
+	ladder_assert(hold_join() != NULL);
+	begin_to_get(1);
 }
 
 static void register_it(void)
@@ -325,10 +392,15 @@ static void register_it(void)
 	ladder_assert(!err || err == AGAIN || err == -ETIMEDOUT);
 }
 
-static bool is_found(void)
+static uint32_t found(void)
 {
 	return index_search(&scene.cache->index, PAGE, PAGE + PAGE_BYTES - 1,
-			    MMN_CACHE_READ) != INDEX_NONE;
+			    MMN_CACHE_READ);
+}
+
+static bool is_found(void)
+{
+	return found() != INDEX_NONE;
 }
 
 static void change_memory(void)
@@ -364,9 +436,9 @@ const struct ladder_scenario cache_register = {
 };
 
 /* What the notifier calls, alone. */
-static void call_back(void)
+static void call_back_of(struct region *region)
 {
-	struct mmn_range_subscription *sub = &scene.region->sub;
+	struct mmn_range_subscription *sub = &region->sub;
 	struct mmn_range_finish *finish = NULL;
 	struct mmn_invalidate_desc desc;
 
@@ -375,6 +447,11 @@ static void call_back(void)
 				 PAGE + PAGE_BYTES - 1);
 	ladder_assert(
 		range_of(sub)->ops->invalidate_start(sub, &desc, 5, &finish));
+}
+
+static void call_back(void)
+{
+	call_back_of(scene.region);
 	ladder_assert(!is_found());
 }
 
@@ -397,6 +474,50 @@ const struct ladder_scenario cache_change = {
 	.threads = { call_back, call_back },
 	.check = check_buried,
 	.titles = { "change", "change" },
+};
+
+/* Around one that is there; no change was open when it began. */
+static void set_up_larger(void)
+{
+	set_up_idle();
+	scene.smaller = scene.region;
+	begin_to_get(2);
+	ladder_assert(scene.region->crowded);
+	ladder_assert(!begin_reading(&scene.request, scene.region, &scene.seq));
+}
+
+static void register_larger(void)
+{
+	ladder_note("registers");
+	ladder_assert(!register_region(NULL, &scene.region->public));
+	end(scene.region, scene.seq);
+}
+
+static void change_both(void)
+{
+	call_back_of(scene.smaller);
+	call_back_of(scene.region);
+	/* relaxed: page tables are read by hardware, in any order */
+	mmn_store_relaxed(&scene.memory, NEW);
+}
+
+/* And it is the new one. */
+static void check_replaced(void)
+{
+	check_found();
+	ladder_assert(!is_found() || found() == region_index(scene.region));
+}
+
+const struct ladder_scenario cache_replace = {
+	.name = "cache-replace",
+	.what = "a region takes the place of a smaller one while both change",
+	.explanation = "Neither is found any more with what was there before, "
+		       "whoever took the smaller one\nout.",
+	.setup = set_up_larger,
+	.each = each,
+	.threads = { register_larger, change_both },
+	.titles = { "get", "change" },
+	.check = check_replaced,
 };
 
 /* ------------------------------------------------------------------ */
@@ -443,7 +564,7 @@ static void work_until_over(void)
 	ladder_note("the worker");
 	while (!scene.nr_over) {
 		nap(scene.cache);
-		sleep_until_rung(scene.cache);
+		sleep_until_rung(scene.cache, false);
 		look_at_retired(scene.cache);
 		look_again(scene.cache);
 	}
@@ -494,7 +615,7 @@ static void sleep_until_buried(void)
 
 	ladder_note("the worker");
 	do {
-		sleep_until_rung(cache);
+		sleep_until_rung(cache, false);
 		cache_lock_quietly(cache);
 		buried = cache->stats.quarantined;
 		mmn_mutex_unlock(&cache->lock);
