@@ -78,6 +78,7 @@ static int claim_inserted(struct mmn_state *state, struct range_sub *sub,
 			  uint32_t op)
 {
 	uint32_t status = SUB_INSERTED;
+	int ret;
 
 	/*
 	 * pair(range_status): acquire, with the release in
@@ -90,8 +91,9 @@ static int claim_inserted(struct mmn_state *state, struct range_sub *sub,
 	if (sub->state == state &&
 	    (op != MMN_RANGE_REMOVE_DEFERRED || sub->ops->release))
 		return 0;
+	ret = sub->state == state ? -EINVAL : -ENOENT;
 	set_status(sub, SUB_INSERTED);
-	return sub->state == state ? -EINVAL : -ENOENT;
+	return ret;
 }
 
 static int claim(struct mmn_state *state, const struct mmn_range_edit *edit)
@@ -273,7 +275,9 @@ static int apply_all(struct mmn_state *state,
 	for (i = 0; i < nr; i++)
 		apply(state, &edits[i], mark);
 	state_update_hull(state);
-	state_filter_tend(state);
+	/* As often as if they came alone: else the next map is never full. */
+	for (i = 0; i < nr; i++)
+		state_filter_tend(state);
 out:
 	state_unlock(state, &saved);
 	return ret;

@@ -9,9 +9,9 @@
 #define COUNT_END 15u
 /*
  * What one insert or remove does for the next map.  It has room for as much again
- * as there is: before that is there all are in it.
+ * as there is: before that is there all are in it, unless most are wide.
  */
-#define NODES_PER_STEP 8
+#define NODES_PER_STEP 12
 
 /* The level of a range; the last one when it is too large for those before. */
 static uint32_t level_of(uintptr_t start, uintptr_t last)

@@ -243,7 +243,7 @@ static bool claim_removal(struct range_sub *sub, uint32_t status)
 		 */
 		if (mmn_cmpxchg_acquire(&sub->status, &inserted, status))
 			return true;
-		/* An edit holds S; it may still come to nothing. */
+		/* An edit has it; it may still come to nothing. */
 		if (inserted == SUB_EDITED)
 			mmn_syscall0(__NR_sched_yield);
 	} while (inserted == SUB_EDITED);

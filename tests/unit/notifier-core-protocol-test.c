@@ -293,6 +293,41 @@ TEST(an_old_map_is_freed_although_some_change_is_always_open)
 	mmn_state_put(state);
 }
 
+/* All behind what the next map is filled with so far. */
+static void insert_many(struct mmn_state *state, struct driver *drivers, int nr)
+{
+	struct mmn_range_edit edits[50];
+	int i;
+
+	for (i = 0; i < 50; i++) {
+		driver_init(&drivers[i]);
+		edits[i] = (struct mmn_range_edit){
+			.op = MMN_RANGE_INSERT,
+			.sub = &drivers[i].sub,
+			.start = (uintptr_t)(nr + i + 1) * 0x10000,
+			.last = (uintptr_t)(nr + i + 1) * 0x10000,
+		};
+	}
+	t_err(mmn_range_subscription_edit(state, edits, 50), 0);
+}
+
+TEST(maps_keep_up_with_edits_of_many)
+{
+	static struct driver drivers[4000];
+	struct mmn_state *state = new_state();
+	const struct filter_map *map;
+	int i;
+
+	for (i = 0; i < 4000; i += 50) {
+		insert_many(state, &drivers[i], i);
+		map = state->filter.current;
+		t_le(map->nr, (size_t)2 * FILTER_LINE_GRANULES << map->order);
+	}
+	for (i = 0; i < 4000; i++)
+		t_err(mmn_range_subscription_remove(&drivers[i].sub), 0);
+	mmn_state_put(state);
+}
+
 TEST(the_hull_shrinks_again)
 {
 	struct mmn_state *state = new_state();

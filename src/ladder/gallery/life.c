@@ -193,9 +193,17 @@ static void set_up_two_states(void)
 
 static void insert_elsewhere(void)
 {
-	ladder_note("inserts into another state");
 	ladder_assert(!mmn_range_subscription_insert(life.sub, life.elsewhere,
 						     PAGE, PAGE_LAST));
+}
+
+static void insert_elsewhere_twice(void)
+{
+	ladder_note("inserts into another state");
+	insert_elsewhere();
+	ladder_note("removes and inserts again");
+	ladder_assert(!mmn_range_subscription_remove(life.sub));
+	insert_elsewhere();
 }
 
 static void remove_by_edit(void)
@@ -212,11 +220,11 @@ static void remove_by_edit(void)
 
 const struct ladder_scenario range_elsewhere = {
 	.name = "range-elsewhere",
-	.what = "an edit of one state, while it is inserted into another",
+	.what = "an edit of one state, while it comes to another and goes",
 	.explanation = "Who finds it inserted finds where.",
 	.setup = set_up_two_states,
 	.each = number_thread,
-	.threads = { insert_elsewhere, remove_by_edit },
+	.threads = { insert_elsewhere_twice, remove_by_edit },
 	.titles = { "insert", "edit" },
 };
 
