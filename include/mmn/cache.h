@@ -104,7 +104,8 @@ struct mmn_cache_region {
  *	help: idle regions are then evicted and it is called again; any other
  *	negative errno is what get returns.
  * @deregister_region: undo it; nobody uses @region any more.  Runs in the
- *	cache's thread, with all signals blocked but those of faults.  Return
+ *	cache's thread, with all signals blocked but those of faults that were
+ *	not blocked when the cache was created.  Return
  *	NULL when it is done, or a reference to a fence that signals when the
  *	device has let go: until then the region counts as quarantined, and is
  *	not used for another range.

@@ -36,10 +36,11 @@
  * What every producer promises: its fences signal in bounded time; on the way
  * there it takes no lock that anybody holds while waiting for a fence, and does
  * not wait for memory; from the moment others can see a fence, it is on that way.
- * The first fence of a process that is freed starts a thread, by the heap, which a
- * fork that waits for a signal may have locked: a program whose forks are told to
- * subscribers calls dma_fence_barrier() before it has fences.  Who makes a
- * pool, a timeline of sync.h or a cache has done so.
+ * What is freed first, a fence or a list of a reservation object, starts a thread,
+ * by the heap, which a fork that waits for a signal may have locked: a program whose
+ * forks are told to subscribers calls dma_fence_barrier() before it has fences, which
+ * ends the process where no thread is to be had.  Who has made a pool, or a timeline
+ * of sync.h, has started it, or was told that there is none.
  * What every consumer may do: wait while holding such locks, and while a change of
  * memory is being announced.
  *

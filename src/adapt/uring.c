@@ -119,17 +119,12 @@ struct mmn_uring {
 
 /* One for all rings: fences may outlive what they were made for. */
 static struct dma_fence_pool *fences;
-static pthread_mutex_t fences_lock = PTHREAD_MUTEX_INITIALIZER;
+static int fences_error;
+static pthread_once_t fences_once = PTHREAD_ONCE_INIT;
 
-static int make_fences(void)
+static void make_fences(void)
 {
-	int ret = 0;
-
-	pthread_mutex_lock(&fences_lock);
-	if (!fences)
-		ret = dma_fence_pool_create(sizeof(struct dma_fence), &fences);
-	pthread_mutex_unlock(&fences_lock);
-	return ret;
+	fences_error = dma_fence_pool_create(sizeof(struct dma_fence), &fences);
 }
 
 static const char *driver_name(struct dma_fence *fence)
@@ -649,9 +644,6 @@ int mmn_uring_attach(struct mmn_state *state, struct io_uring *ring,
 	ret = read_options(options, &read);
 	if (ret)
 		return ret;
-	ret = make_fences();
-	if (ret)
-		return ret;
 	u = calloc(1, sizeof(*u));
 	if (!u)
 		return -ENOMEM;
@@ -670,9 +662,16 @@ int mmn_uring_attach(struct mmn_state *state, struct io_uring *ring,
 	ret = make_cache(u, state);
 	if (ret)
 		goto out_bell;
+	/* After the cache has got its thread: an error stays for ever. */
+	pthread_once(&fences_once, make_fences);
+	ret = fences_error;
+	if (ret)
+		goto out_cache;
 	*ret_uring = u;
 	return 0;
 
+out_cache:
+	mmn_cache_destroy(u->cache);
 out_bell:
 	drop_bell(u);
 out_table:

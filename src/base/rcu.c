@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <unistd.h>
 
 #include "base/bug.h"
 #include "base/lock.h"
+#include "base/syscall.h"
 #include "base/thread.h"
 #include "base/wait.h"
 
@@ -140,27 +142,41 @@ static void run_deferred(struct rcu_head *head)
 static void make_caller(void)
 {
 	struct mmn_sigmask saved;
+	int saved_errno = errno;
 
 	mmn_thread_mask(&saved);
 	/* relaxed: pthread_once() orders it, but for who only wonders */
 	mmn_store_relaxed(&caller, urcu_memb_create_call_rcu_data(0, -1));
 	mmn_signals_restore(&saved);
+	errno = saved_errno;
 }
 
-static void *end_at_once(void *arg)
+static void *say_number(void *ret_number)
 {
-	return arg;
+	*(long *)ret_number = mmn_syscall0(__NR_gettid);
+	return NULL;
 }
 
-/* liburcu ends the process where there is none. */
+/*
+ * Is there one to be had?  liburcu ends the process where there is none.  One that
+ * was joined counts until the kernel has forgotten its number.
+ */
 static int try_thread(void)
 {
+	int err, cancel, pid = getpid();
 	pthread_t thread;
-	int err = mmn_thread_create(&thread, NULL, end_at_once, NULL);
+	long number;
 
-	if (!err)
-		pthread_join(thread, NULL);
-	return err;
+	err = mmn_thread_create(&thread, NULL, say_number, &number);
+	if (err)
+		return err;
+	/* Not a place to be cancelled at. */
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	pthread_join(thread, NULL);
+	pthread_setcancelstate(cancel, NULL);
+	while (!mmn_syscall3(__NR_tgkill, pid, number, 0))
+		mmn_syscall0(__NR_sched_yield);
+	return 0;
 }
 
 /*
@@ -176,13 +192,19 @@ static int try_thread(void)
  */
 int mmn_rcu_prepare(void)
 {
-	int err = 0;
+	int err = 0, saved_errno = errno;
+	struct mmn_sigmask saved;
 
 	/* relaxed: who uses it asks by pthread_once() */
 	if (!mmn_load_relaxed(&caller))
 		err = try_thread();
-	if (!err)
+	if (!err) {
+		/* A handler must not wait for what it has interrupted. */
+		mmn_signals_block(&saved);
 		pthread_once(&caller_once, make_caller);
+		mmn_signals_restore(&saved);
+	}
+	errno = saved_errno;
 	return err;
 }
 

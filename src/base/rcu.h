@@ -160,7 +160,7 @@ void mmn_rcu_synchronize(void);
  * be waiting for oneself.
  *
  * Context: uses the heap; any but signal handlers.
- * Return: 0; -EAGAIN: no thread is to be had.
+ * Return: 0, also in a fork child that has lost it; -EAGAIN: no thread is to be had.
  */
 int mmn_rcu_prepare(void);
 

@@ -13,7 +13,8 @@ void mmn_thread_mask(struct mmn_sigmask *saved)
 	mmn_signals_block(saved);
 	sigfillset(&others);
 	for (i = 0; i < sizeof(faults) / sizeof(*faults); i++)
-		sigdelset(&others, faults[i]);
+		if (!(saved->bits >> (faults[i] - 1) & 1))
+			sigdelset(&others, faults[i]);
 	/* Not by the system call: this one leaves out what is libc's own. */
 	pthread_sigmask(SIG_SETMASK, &others, NULL);
 }

@@ -15,9 +15,11 @@
  * A thread has that of its creator.  No handler of the program runs in it, but for
  * what an op of the program itself brings about there: a fault that comes while
  * its signal is blocked is the end of the process, whatever the program would have
- * done about it.  Nor are libc's own two signals blocked, as they are in a creator
- * that has blocked all by the system call: setuid() in the program would wait for
- * ever for a thread that blocks them, and not every libc opens them in new ones.
+ * done about it.  (Where the creator has one of these blocked it stays so: another
+ * process may have sent it, and its handler does not belong here.)  Nor are libc's
+ * own two signals blocked, as they are in a creator that has blocked all by the
+ * system call: setuid() in the program would wait for ever for a thread that blocks
+ * them, and not every libc opens them in new ones.
  */
 void mmn_thread_mask(struct mmn_sigmask *saved);
 

@@ -211,9 +211,6 @@ int mmn_cache_create(struct mmn_state *state,
 	if (err)
 		goto out_cache;
 	cache->state = mmn_state_get(state);
-	err = mmn_rcu_prepare();
-	if (err)
-		goto out_state;
 	err = mmn_thread_create(&cache->thread, NULL, cache_worker, cache);
 	if (err)
 		goto out_state;
@@ -251,17 +248,17 @@ static void retire_all(struct mmn_cache *cache, uintptr_t start, uintptr_t last)
 	}
 }
 
-/* Has a change in another thread marked one that it has not handed over yet? */
-static bool is_changing(struct mmn_cache *cache, uintptr_t start,
-			uintptr_t last)
+/*
+ * Is one of the first @births there?  When all were retired, only those that a
+ * change in another thread has marked and not handed over yet.
+ */
+static bool is_any_left(struct mmn_cache *cache, uintptr_t start,
+			uintptr_t last, uint64_t births)
 {
 	struct itree_node *node;
 
 	itree_for_each_overlap (node, &cache->live, start, last)
-		/* relaxed: under the lock only a mark can be new */
-		if (mmn_load_relaxed(
-			    &container_of(node, struct region, node)->state) !=
-		    REGION_LIVE)
+		if (node->birth <= births)
 			return true;
 	return false;
 }
@@ -269,6 +266,7 @@ static bool is_changing(struct mmn_cache *cache, uintptr_t start,
 int mmn_cache_purge(struct mmn_cache *cache, uintptr_t start, uintptr_t last)
 {
 	struct mmn_sigmask saved;
+	uint64_t births;
 	uint32_t target;
 	int err = 0;
 
@@ -285,7 +283,8 @@ int mmn_cache_purge(struct mmn_cache *cache, uintptr_t start, uintptr_t last)
 	}
 	retire_all(cache, start, last);
 	cache_check(cache);
-	while (is_changing(cache, start, last))
+	births = cache->births;
+	while (is_any_left(cache, start, last, births))
 		cache_sleep(cache, &saved, UINT64_MAX);
 	target = cache->nr_retired;
 	while ((int32_t)(cache->nr_examined - target) < 0)

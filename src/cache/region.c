@@ -484,7 +484,8 @@ static bool concerns(const struct region *region,
 
 /*
  * No lock: a handler may make a change in the middle of this, which comes here
- * again.  The number of the change is not needed, because the state says that one has been here.
+ * again.  The number of the change is not needed, because the state says that one
+ * has been here.
  */
 static bool invalidate_start(struct mmn_range_subscription *sub,
 			     const struct mmn_invalidate_desc *desc,

@@ -20,9 +20,8 @@
  *
  * Signals stay blocked from the first callback to the end, around a fork from
  * before it is opened: a handler that left by a jump would leave the change open
- * for ever.  Not across exec, whose new
- * program would inherit the mask; the child of a fork gets its mask back in
- * mmn_intercept_after().
+ * for ever.  Not across exec, whose new program would inherit the mask; the child
+ * of a fork gets its mask back in mmn_intercept_after().
  *
  * Calls that copy the process run in the stub, with nothing of ours on the
  * stack, between mmn_intercept_dispatch() and mmn_intercept_after(); what has to

@@ -346,9 +346,7 @@ TEST(the_thread_for_what_is_deferred_can_be_started_before)
 
 	t_may_keep_mapped(64 << 20, "the thread that frees stays");
 	t_err(mmn_rcu_prepare(), 0);
-	/* One that has been joined is seen a moment longer. */
-	while (nr_threads() != nr + 1)
-		sched_yield();
+	t_eq(nr_threads(), nr + 1);
 	defer_something();
 	t_eq(nr_threads(), nr + 1);
 	mmn_rcu_barrier();

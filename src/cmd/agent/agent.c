@@ -9,7 +9,6 @@
 #include "agent.h"
 
 #include <mmn/debug.h>
-#include <mmn/dma-fence-pool.h>
 #include <mmn/inject.h>
 #include <mmn/memory.h>
 #ifdef MMN_AGENT_URING
@@ -390,23 +389,6 @@ out:
 	return 0;
 }
 
-/*
- * Fences are freed by a thread that the first pool of a process starts.  It is
- * started now, so that it is known not to be the program's.
- */
-static int make_freeing_thread(void)
-{
-	struct dma_fence_pool *pool;
-	int ret;
-
-	ret = dma_fence_pool_create(sizeof(struct dma_fence), &pool);
-	if (ret)
-		return ret;
-	dma_fence_pool_destroy(pool);
-	threads_leave_out(1);
-	return 0;
-}
-
 static int make_thread(void)
 {
 	sigset_t all, before;
@@ -459,9 +441,7 @@ static void follow(void)
 		return;
 	}
 	slot->state = SLOT_FOLLOWED;
-	ret = make_freeing_thread();
-	if (!ret)
-		ret = make_thread();
+	ret = make_thread();
 	if (ret) {
 		fail_slot("no thread", ret);
 		return;
