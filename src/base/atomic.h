@@ -46,9 +46,19 @@
 #define mmn_load_seq_cst(p)                    \
 	(MMN_ATOMIC_SITE(mmn_load_seq_cst, p), \
 	 __atomic_load_n((p), __ATOMIC_SEQ_CST))
+/*
+ * An emulator may let a load pass such a store where the processor does not: qemu 7.2
+ * has no barrier between stlr and ldar.  An exchange is not passed.
+ */
+#ifdef MMN_STORE_BY_EXCHANGE
+#define mmn_store_seq_cst(p, v)                 \
+	(MMN_ATOMIC_SITE(mmn_store_seq_cst, p), \
+	 (void)__atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST))
+#else
 #define mmn_store_seq_cst(p, v)                 \
 	(MMN_ATOMIC_SITE(mmn_store_seq_cst, p), \
 	 __atomic_store_n((p), (v), __ATOMIC_SEQ_CST))
+#endif
 #define mmn_fetch_add_seq_cst(p, v)                 \
 	(MMN_ATOMIC_SITE(mmn_fetch_add_seq_cst, p), \
 	 __atomic_fetch_add((p), (v), __ATOMIC_SEQ_CST))
