@@ -24,7 +24,8 @@
  *   call.
  * - In a fork child fences are copies.  dma_fence_test_signaled_flag() looks at them,
  *   and they may be dropped; their memory is not given back, and nobody is waited
- *   for who did not come along.
+ *   for who did not come along.  The thread that has forked may have read sections;
+ *   for others there liburcu's lock may be held for ever.
  * - Memory of fences is freed after a grace period.  So this is right for each
  *   fence that does not come from a pool that recycles:
  *

@@ -50,7 +50,7 @@
  * An emulator may let a load pass such a store where the processor does not: qemu 7.2
  * has no barrier between stlr and ldar.  An exchange is not passed.
  */
-#ifdef MMN_STORE_BY_EXCHANGE
+#if defined(MMN_STORE_BY_EXCHANGE) && !defined(MMN_LADDER)
 #define mmn_store_seq_cst(p, v)                 \
 	(MMN_ATOMIC_SITE(mmn_store_seq_cst, p), \
 	 (void)__atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST))

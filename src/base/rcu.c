@@ -75,13 +75,24 @@ static void unregister_thread(void *by)
 }
 
 /*
+ * Who is to be the only thread of the child is registered before: liburcu's lock
+ * may be held, in a grace period of another thread, and stay so there for ever.
+ */
+static void register_before_fork(void)
+{
+	/* relaxed, both: who has not used it yet is not in the middle of it */
+	if (mmn_load_relaxed(&nr_readers) || mmn_load_relaxed(&caller))
+		mmn_rcu_register_thread();
+}
+
+/*
  * Not by the first thread that has a section: a fork may be waiting for it, with
  * the lock taken that pthread_atfork() takes.  After the first constructor.
  */
 __attribute__((constructor(102))) static void make_key(void)
 {
 	pthread_key_create(&thread_key, unregister_thread);
-	pthread_atfork(NULL, NULL, lose_threads);
+	pthread_atfork(register_before_fork, NULL, lose_threads);
 }
 
 /*
