@@ -41,6 +41,9 @@ static bool lost_threads;
 /* So was the caller, whose memory liburcu's own handlers may have freed. */
 static bool lost_caller;
 
+/* Registered for a fork, and for nothing else so far. */
+static __thread bool for_fork __attribute__((tls_model("initial-exec")));
+
 static uint32_t nr_other_readers(void)
 {
 	/* relaxed: who comes later is not waited for */
@@ -49,6 +52,7 @@ static uint32_t nr_other_readers(void)
 
 static void lose_threads(void)
 {
+	for_fork = false;
 	if (caller)
 		lost_caller = true;
 	if (nr_other_readers() || lost_caller)
@@ -81,8 +85,23 @@ static void unregister_thread(void *by)
 static void register_before_fork(void)
 {
 	/* relaxed, both: who has not used it yet is not in the middle of it */
-	if (mmn_load_relaxed(&nr_readers) || mmn_load_relaxed(&caller))
-		mmn_rcu_register_thread();
+	if (mmn_rcu_reader ||
+	    (!mmn_load_relaxed(&nr_readers) && !mmn_load_relaxed(&caller)))
+		return;
+	mmn_rcu_register_thread();
+	for_fork = true;
+}
+
+/* In the parent: the program may want to register the thread itself. */
+static void unregister_after_fork(void)
+{
+	void *by = pthread_getspecific(thread_key);
+
+	if (!for_fork)
+		return;
+	for_fork = false;
+	pthread_setspecific(thread_key, NULL);
+	unregister_thread(by);
 }
 
 /*
@@ -92,7 +111,8 @@ static void register_before_fork(void)
 __attribute__((constructor(102))) static void make_key(void)
 {
 	pthread_key_create(&thread_key, unregister_thread);
-	pthread_atfork(register_before_fork, NULL, lose_threads);
+	pthread_atfork(register_before_fork, unregister_after_fork,
+		       lose_threads);
 }
 
 /*

@@ -248,6 +248,24 @@ TEST(a_fork_child_waits_for_nobody_of_its_parent)
 	pthread_barrier_destroy(&all_running);
 }
 
+TEST(a_fork_does_not_claim_the_thread_for_the_library)
+{
+	int status;
+	pid_t pid;
+
+	t_may_keep_mapped(64 << 20, "the thread that frees stays");
+	t_err(mmn_rcu_prepare(), 0);
+	pid = fork();
+	if (!pid)
+		_exit(0);
+	t_eq(waitpid(pid, &status, 0), pid);
+	/* Twice would be the end of the process. */
+	urcu_memb_register_thread();
+	have_a_section(0);
+	urcu_memb_unregister_thread();
+	t_eq(status, 0);
+}
+
 /* Set before a section of the program ends. */
 static uint32_t section_is_over;
 
