@@ -47,6 +47,8 @@ static struct {
 	uint32_t memory;
 	/* plain: the page, which the device reads and the change writes */
 	uint32_t page;
+	/* plain: the registration was in vain */
+	bool collided;
 	/* plain: registrations that are over */
 	uint32_t nr_over;
 	uint32_t nr_threads;
@@ -490,7 +492,7 @@ static void register_larger(void)
 {
 	ladder_note("registers");
 	ladder_assert(!register_region(NULL, &scene.region->public));
-	end(scene.region, scene.seq);
+	scene.collided = end(scene.region, scene.seq);
 }
 
 static void change_both(void)
@@ -507,6 +509,40 @@ static void check_replaced(void)
 	check_found();
 	ladder_assert(!is_found() || found() == region_index(scene.region));
 }
+
+/* Of its second page, which the smaller one does not have. */
+static void change_the_other_page(void)
+{
+	call_back_of(scene.region);
+	/* relaxed: page tables are read by hardware, in any order */
+	mmn_store_relaxed(&scene.memory, NEW);
+}
+
+/* The smaller one stays when nothing took its place. */
+static void check_gave_way(void)
+{
+	uint32_t number = found();
+
+	if (scene.collided)
+		ladder_assert(number == region_index(scene.smaller));
+	else
+		ladder_assert(number != region_index(scene.smaller));
+	if (number == region_index(scene.region))
+		check_found();
+}
+
+const struct ladder_scenario cache_give_way = {
+	.name = "cache-give-way",
+	.what = "a region takes the place of a smaller one while it changes",
+	.explanation =
+		"The smaller one is gone with the registration, or stays "
+		"with the collision.",
+	.setup = set_up_larger,
+	.each = each,
+	.threads = { register_larger, change_the_other_page },
+	.titles = { "get", "change" },
+	.check = check_gave_way,
+};
 
 const struct ladder_scenario cache_replace = {
 	.name = "cache-replace",

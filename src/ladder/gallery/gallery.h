@@ -75,6 +75,7 @@ extern const struct ladder_scenario cache_put_other;
 extern const struct ladder_scenario cache_evict;
 extern const struct ladder_scenario cache_destroy;
 extern const struct ladder_scenario cache_register;
+extern const struct ladder_scenario cache_give_way;
 extern const struct ladder_scenario cache_replace;
 extern const struct ladder_scenario cache_change;
 extern const struct ladder_scenario cache_kick;
