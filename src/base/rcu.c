@@ -79,8 +79,14 @@ static void unregister_thread(void *by)
 }
 
 /*
- * Who is to be the only thread of the child is registered before: liburcu's lock
- * may be held, in a grace period of another thread, and stay so there for ever.
+ *	CPU0: fork()                     CPU1: a grace period
+ *
+ *	                                 locks liburcu's list of readers
+ *	the child is made
+ *	the child, its first section:
+ *	  to be on the list, it waits    [in the child nobody gives it back]
+ *
+ * So who is to be the only thread of the child is on the list before.
  */
 static void register_before_fork(void)
 {
