@@ -255,6 +255,7 @@ HALL = {
     7: 'a handler in the middle of what a reader reads',
     8: 'a handler before the door is lowered',
     9: 'a handler after the door is lowered',
+    10: 'a handler before the writer is woken',
 }
 HALL_CHANGED = [
     ('raise_door(): release', {'O_RAISE': REL}, 1),
@@ -267,6 +268,7 @@ HALL_CHANGED = [
     ('a handler does not lower the door of its thread', {'BUG': 2}, 2),
     ('a reader does not notice that its door was lowered', {'BUG': 3}, 2),
     ('a reader that leaves counts as inside', {'BUG': 4}, 9),
+    ('a handler does not wake the writer', {'BUG': 5}, 10),
 ]
 CACHE = {
     1: 'a get, and the region is retired',

@@ -80,7 +80,8 @@ struct hall_pass *hall_own_pass(struct hall *hall)
 
 /*
  * What a handler has interrupted on its way in or out begins again: no writer
- * shall wait for it.
+ * shall wait for it.  Its door may be lowered already and the writer not woken
+ * yet, who sleeps then until the handler returns, which waits for the writer.
  */
 static void undo_outer(struct hall *hall, struct hall_pass *outer)
 {
@@ -90,6 +91,7 @@ static void undo_outer(struct hall *hall, struct hall_pass *outer)
 			continue;
 		outer->is_undone = true;
 		hall_lower_own(outer->door);
+		hall_wake_writer(outer->door);
 	}
 }
 

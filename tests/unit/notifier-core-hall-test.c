@@ -12,6 +12,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <mmn/notifier.h>
 
@@ -514,6 +515,39 @@ TEST(a_reader_that_is_on_its_way_lets_the_writer_of_a_handler_past)
 	change_device(&devices[1]);
 	t_eq(devices[1].calls, 1);
 	t_ok(pass.is_undone);
+	mmn_context.pass = NULL;
+	join(thread);
+	t_err(mmn_invalidate_end(&desc), 0);
+	finish();
+}
+
+static void await_asleep(uint32_t *door)
+{
+	/* relaxed: looked at only; for longer than it takes to fall asleep */
+	while (!(mmn_load_relaxed(door) & DOOR_WAITER))
+		sched_yield();
+	usleep(10 * 1000);
+}
+
+TEST(a_reader_that_has_left_but_not_woken_the_writer_does_so_in_a_handler)
+{
+	struct mmn_invalidate_desc desc;
+	struct hall_pass pass;
+	uint32_t *door;
+	pthread_t thread;
+
+	begin();
+	open_change(&desc, 0, 0);
+	door = &slot_taken(&desc)->door;
+	hall_enter(&state->hall, &pass, door);
+	start_thread(&thread, reinsert, &devices[0]);
+	await_asleep(door);
+	/* Interrupted between the two steps of hall_lower_own(). */
+	pass.is_inside = false;
+	/* relaxed: what was read inside is nothing */
+	mmn_store_relaxed(door, 0);
+	change_device(&devices[1]);
+	t_eq(devices[1].calls, 1);
 	mmn_context.pass = NULL;
 	join(thread);
 	t_err(mmn_invalidate_end(&desc), 0);
