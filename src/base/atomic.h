@@ -89,6 +89,9 @@
 #define mmn_fetch_add_release(p, v)                 \
 	(MMN_ATOMIC_SITE(mmn_fetch_add_release, p), \
 	 __atomic_fetch_add((p), (v), __ATOMIC_RELEASE))
+#define mmn_fetch_add_acq_rel(p, v)                 \
+	(MMN_ATOMIC_SITE(mmn_fetch_add_acq_rel, p), \
+	 __atomic_fetch_add((p), (v), __ATOMIC_ACQ_REL))
 #define mmn_fetch_sub_relaxed(p, v)                 \
 	(MMN_ATOMIC_SITE(mmn_fetch_sub_relaxed, p), \
 	 __atomic_fetch_sub((p), (v), __ATOMIC_RELAXED))

@@ -38,6 +38,7 @@ enum mmn_lock_rank {
 	MMN_RANK_DRIVER = 40,	      /* the lock bound to subscriptions */
 	MMN_RANK_DEVICE = 50,	      /* one device's maps and queue */
 	MMN_RANK_SUBSCRIBE = 60,      /* making shared subscriptions */
+	MMN_RANK_GRACE = 70,	      /* waiting for callbacks of a cache */
 
 	MMN_RANK_SHORT = 100,
 	MMN_RANK_SOURCE_TABLE = 110, /* a source's table of sites */

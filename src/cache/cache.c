@@ -69,8 +69,7 @@ int cache_sleep(struct mmn_cache *cache, struct mmn_sigmask *saved,
 /* Making one                                                         */
 /* ------------------------------------------------------------------ */
 
-/* Not by libc: the changes of libmmn's own memory concern nobody. */
-static void *map_bytes(uint64_t bytes)
+void *cache_map(uint64_t bytes)
 {
 	long ret = mmn_syscall6(__NR_mmap, 0, bytes, PROT_READ | PROT_WRITE,
 				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
@@ -84,7 +83,7 @@ static void *map_bytes(uint64_t bytes)
 	return (void *)ret;
 }
 
-static void unmap_bytes(void *memory, uint64_t bytes)
+void cache_unmap(void *memory, uint64_t bytes)
 {
 	if (memory)
 		mmn_syscall2(__NR_munmap, memory, bytes);
@@ -103,10 +102,11 @@ static void unmap_all(struct mmn_cache *cache)
 {
 	uint32_t nr = cache->nr_slots;
 
-	unmap_bytes(cache->regions, nr * (uint64_t)sizeof(struct region));
-	unmap_bytes(cache->used, nr);
-	unmap_bytes(cache->index.buckets,
+	cache_unmap(cache->regions, nr * (uint64_t)sizeof(struct region));
+	cache_unmap(cache->used, nr);
+	cache_unmap(cache->index.buckets,
 		    nr_buckets(nr) * (uint64_t)sizeof(struct bucket));
+	blocks_fini(&cache->blocks);
 }
 
 static int map_all(struct mmn_cache *cache)
@@ -114,12 +114,13 @@ static int map_all(struct mmn_cache *cache)
 	uint32_t nr = cache->nr_slots;
 	struct bucket *buckets;
 
-	cache->regions = map_bytes(nr * (uint64_t)sizeof(struct region));
-	cache->used = map_bytes(nr);
-	buckets = map_bytes(nr_buckets(nr) * (uint64_t)sizeof(*buckets));
+	cache->regions = cache_map(nr * (uint64_t)sizeof(struct region));
+	cache->used = cache_map(nr);
+	buckets = cache_map(nr_buckets(nr) * (uint64_t)sizeof(*buckets));
 	index_init(&cache->index, buckets, nr_buckets(nr),
 		   (uint32_t)__builtin_ctzl(cache->page_mask + 1));
-	if (cache->regions && cache->used && buckets)
+	if (!blocks_init(&cache->blocks, nr) && cache->regions && cache->used &&
+	    buckets)
 		return 0;
 	unmap_all(cache);
 	return -ENOMEM;
@@ -179,6 +180,7 @@ static void init(struct mmn_cache *cache)
 	cache->nr_slots = cache->config.max_regions;
 	cache->page_mask = (uintptr_t)sysconf(_SC_PAGESIZE) - 1;
 	mmn_mutex_init(&cache->lock, MMN_RANK_LEAF);
+	mmn_mutex_init(&cache->grace, MMN_RANK_GRACE);
 	list_init(&cache->lru);
 	list_init(&cache->pending);
 	list_init(&cache->waiting);
@@ -201,7 +203,7 @@ int mmn_cache_create(struct mmn_state *state,
 	if (err)
 		return err;
 	/* Aligned for the lines of its own: whole pages. */
-	cache = map_bytes(sizeof(*cache));
+	cache = cache_map(sizeof(*cache));
 	if (!cache)
 		return -ENOMEM;
 	cache->config = read;
@@ -221,8 +223,9 @@ out_state:
 	mmn_state_put(cache->state);
 	unmap_all(cache);
 out_cache:
+	mmn_mutex_fini(&cache->grace);
 	mmn_mutex_fini(&cache->lock);
-	unmap_bytes(cache, sizeof(*cache));
+	cache_unmap(cache, sizeof(*cache));
 	return err;
 }
 
@@ -314,8 +317,9 @@ void mmn_cache_destroy(struct mmn_cache *cache)
 	mmn_check(index_is_empty(&cache->index));
 	mmn_state_put(cache->state);
 	unmap_all(cache);
+	mmn_mutex_fini(&cache->grace);
 	mmn_mutex_fini(&cache->lock);
-	unmap_bytes(cache, sizeof(*cache));
+	cache_unmap(cache, sizeof(*cache));
 }
 
 int mmn_cache_get_stats(struct mmn_cache *cache,

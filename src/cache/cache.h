@@ -15,6 +15,7 @@
 #include "base/lock.h"
 #include "base/process.h"
 #include "base/rcu.h"
+#include "cache/block.h"
 #include "cache/hold.h"
 #include "cache/index.h"
 #include "tree/itree.h"
@@ -77,6 +78,8 @@ struct watch {
  * G2  PENDING, GONE or not  <=>  on cache->pending; no two of those overlap.
  * G3  Nobody holds a region that is FREE or PENDING, and in_flight is 0 then.
  * G4  From the first grace period after DYING on, references only go down.
+ * G5  PENDING or LIVE  =>  changes of its range are told to it: by its block, or
+ *     because it is subscribed for itself.
  */
 struct region {
 	/* const from LIVE on */
@@ -112,8 +115,12 @@ struct region {
 	bool purged;
 	/* worker: a grace period has passed since it is DYING */
 	bool settled;
-	/* who gets it; then the worker: the subscription is inserted */
+	/* who gets it; then the worker: it is subscribed for itself */
 	bool subscribed;
+	/* lock: its block is new, and nobody else may use it yet */
+	bool founds;
+	/* const while PENDING, LIVE or DYING; NULL for none */
+	struct block *block;
 	/* const while PENDING: whose get */
 	const void *getter;
 	/* worker: what deregister_region returned */
@@ -165,6 +172,7 @@ struct mmn_cache {
 	struct list_head waiting; /* requests, for a PENDING one */
 	struct list_head retired; /* DYING, the worker has not looked yet */
 	struct list_head free;
+	struct blocks blocks;
 	uint32_t nr_fresh; /* regions[nr_fresh..] were never used */
 	uint32_t nr_sleepers;
 	uint64_t births;
@@ -177,6 +185,9 @@ struct mmn_cache {
 	struct mmn_cache_stats stats;
 	/* lock for writers, futex: something has moved */
 	uint32_t progress;
+
+	/* Rank MMN_RANK_GRACE.  Who waits for callbacks, see block.h. */
+	struct mmn_mutex grace;
 
 	/* atomic: stack of DYING regions that the worker is to look at again */
 	struct region *kicked __attribute__((aligned(CACHE_LINE)));
@@ -253,6 +264,10 @@ void cache_progress(struct mmn_cache *cache);
 int cache_sleep(struct mmn_cache *cache, struct mmn_sigmask *saved,
 		uint64_t deadline_ns);
 
+/* Not by libc: the changes of libmmn's own memory concern nobody.  Zeroed. */
+void *cache_map(uint64_t bytes);
+void cache_unmap(void *memory, uint64_t bytes);
+
 /* region.c */
 
 /* Make room for one more; NULL when there is none.  Lock held. */
@@ -261,8 +276,22 @@ struct region *region_take(struct mmn_cache *cache);
 /* FREE again; lock held, no subscription. */
 void region_free(struct region *region);
 
-/* Prepare the subscription and the reservation object. */
-int region_init(struct region *region);
+/* What tells a PENDING one of changes that begin, and of those that are open. */
+struct mmn_range_subscription *region_sub(struct region *region);
+
+/* For itself; not with the lock held. */
+int region_subscribe(struct region *region);
+
+/* Does a change concern one that the device may write, or may not? */
+bool region_is_concerned(const struct mmn_cache *cache, bool writable,
+			 const struct mmn_invalidate_desc *desc);
+
+/*
+ * Because of a change, no get finds it any more, and it does not become LIVE.  True
+ * for the first one.  Without a lock: a handler may make a change in the middle
+ * of this, which comes here again.
+ */
+bool region_invalidate(struct region *region);
 
 /* Count @fence as in flight; false when it has signalled already. */
 bool region_watch(struct region *region, struct watch *watch,

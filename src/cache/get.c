@@ -414,6 +414,7 @@ static struct region *start_pending(const struct request *req,
 	list_add(&region->link, &cache->pending);
 	cache->pending_bytes += region_bytes(region);
 	cache->nr_pending++;
+	block_enter(region);
 	return region;
 }
 
@@ -512,8 +513,14 @@ static void give_up(struct region *region, bool failed)
 
 	if (region->subscribed)
 		mmn_range_subscription_remove(&region->sub);
+	if (region->block) {
+		block_leave(region);
+		block_await_callbacks(region->block);
+	}
 	dma_resv_fini(&region->resv);
 	cache_lock(cache, &saved);
+	block_open(region);
+	block_put(region);
 	list_del(&region->link);
 	cache->pending_bytes -= region_bytes(region);
 	cache->nr_pending--;
@@ -526,16 +533,11 @@ static void give_up(struct region *region, bool failed)
 
 static int subscribe(struct region *region)
 {
-	struct mmn_cache *cache = region->cache;
-	int err;
-
-	err = region_init(region);
-	if (!err)
-		err = mmn_range_subscription_insert(&region->sub, cache->state,
-						    region->public.start,
-						    region->public.last);
-	region->subscribed = !err;
-	return err;
+	dma_resv_init(&region->resv);
+	region->public.resv = &region->resv;
+	if (!region->block)
+		return region_subscribe(region);
+	return region->founds ? block_subscribe(region->block) : 0;
 }
 
 /*
@@ -587,6 +589,7 @@ static int end(struct region *region, uint64_t seq)
 	int err = 0;
 
 	cache_lock(cache, &saved);
+	block_open(region);
 	cache->stats.registered++;
 	if (!region_publish(region, seq)) {
 		cache->stats.collisions++;
@@ -602,6 +605,18 @@ static int end(struct region *region, uint64_t seq)
 }
 
 /*
+ * No change is open in the block that did not find the region, and none has marked
+ * it.  Not so when the state was released: there is no number then.
+ */
+static bool may_read_in_block(struct region *region, uint64_t *ret_seq)
+{
+	return !mmn_range_read_begin_try(&region->block->sub, ret_seq) &&
+	       *ret_seq &&
+	       /* relaxed: to save a registration that is in vain */
+	       mmn_load_relaxed(&region->state) == REGION_PENDING;
+}
+
+/*
  * The changes that are open are waited for; whatever comes from here on is a
  * collision, even if it is over before the registration begins.
  */
@@ -611,6 +626,13 @@ static int begin_reading(struct request *req, struct region *region,
 	uint32_t marked;
 	int err;
 
+	if (!region->subscribed) {
+		if (may_read_in_block(region, ret_seq))
+			return 0;
+		err = region_subscribe(region);
+		if (err)
+			return err;
+	}
 	do {
 		marked = REGION_PENDING | REGION_GONE;
 		/*

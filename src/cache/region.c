@@ -126,6 +126,8 @@ static void bury(struct region *region)
 
 	index_remove(&cache->index, region->public.start, region->public.last,
 		     region_index(region));
+	if (region->block)
+		block_leave(region);
 	list_del(&region->link);
 	cache->stats.quarantined_bytes += bytes;
 	cache->stats.quarantined++;
@@ -265,7 +267,7 @@ bool region_publish(struct region *region, uint64_t seq)
 	 * pair(cache_gone): release, with the acquire in kill().  Without it as
 	 * there.
 	 */
-	if (!region->purged && !mmn_range_read_retry(&region->sub, seq) &&
+	if (!region->purged && !mmn_range_read_retry(region_sub(region), seq) &&
 	    mmn_cmpxchg_release(&region->state, &pending, REGION_LIVE)) {
 		if (region->crowded)
 			replace(region);
@@ -468,24 +470,36 @@ static void wait_later(struct region *region,
  * A permission that is lost bars the device from writing; that one is gained
  * cannot be told from it.  Fork leaves pinned pages where they are.
  */
-static bool concerns(const struct region *region,
-		     const struct mmn_invalidate_desc *desc)
+bool region_is_concerned(const struct mmn_cache *cache, bool writable,
+			 const struct mmn_invalidate_desc *desc)
 {
 	switch (desc->event) {
 	case MMN_EVENT_PROTECTION_VMA:
-		return region->public.access & MMN_CACHE_WRITE;
+		return writable;
 	case MMN_EVENT_PROTECTION_PAGE:
 	case MMN_EVENT_SOFT_DIRTY:
-		return region->cache->config.flags & MMN_CACHE_FORK;
+		return cache->config.flags & MMN_CACHE_FORK;
 	default:
 		return true;
 	}
 }
 
+bool region_invalidate(struct region *region)
+{
+	/* As a driver that does not tell; relaxed: about what is broken. */
+	if (MMN_INJECT(MMN_INJECT_SEQ_SKIP) &&
+	    mmn_load_relaxed(&region->state) == REGION_PENDING)
+		return false;
+	if (!kill(region))
+		return false;
+	push_dead(region);
+	cache_ring_soon(region->cache);
+	return true;
+}
+
 /*
- * No lock: a handler may make a change in the middle of this, which comes here
- * again.  The number of the change is not needed, because the state says that one
- * has been here.
+ * One that is subscribed for itself.  The number of the change is not needed,
+ * because the state says that one has been here.
  */
 static bool invalidate_start(struct mmn_range_subscription *sub,
 			     const struct mmn_invalidate_desc *desc,
@@ -493,24 +507,15 @@ static bool invalidate_start(struct mmn_range_subscription *sub,
 			     struct mmn_range_finish **ret_finish)
 {
 	struct region *region = container_of(sub, struct region, sub);
-	struct mmn_cache *cache = region->cache;
-	const struct mmn_cache_config *config = &cache->config;
+	const struct mmn_cache_config *config = &region->cache->config;
 
 	(void)cur_seq;
-	if (!concerns(region, desc))
+	if (!region_is_concerned(region->cache,
+				 region->public.access & MMN_CACHE_WRITE, desc))
 		return true;
-	/* As a driver that does not tell; relaxed: about what is broken. */
-	if (MMN_INJECT(MMN_INJECT_SEQ_SKIP) &&
-	    mmn_load_relaxed(&region->state) == REGION_PENDING)
-		return true;
-	if (kill(region)) {
-		push_dead(region);
-		cache_ring_soon(cache);
-		if (config->ops->invalidated)
-			config->ops->invalidated(config->arg,
-						 region->public.start,
-						 region->public.last);
-	}
+	if (region_invalidate(region) && config->ops->invalidated)
+		config->ops->invalidated(config->arg, region->public.start,
+					 region->public.last);
 	if (!config->wait_ns || !region_in_flight(region))
 		return true;
 	if (!mmn_invalidate_is_blockable(desc))
@@ -524,7 +529,12 @@ static const struct mmn_range_ops region_ops = {
 	.invalidate_finish = invalidate_finish,
 };
 
-int region_init(struct region *region)
+struct mmn_range_subscription *region_sub(struct region *region)
+{
+	return region->subscribed ? &region->sub : &region->block->sub;
+}
+
+int region_subscribe(struct region *region)
 {
 	const struct mmn_cache_ops *ops = region->cache->config.ops;
 	struct mmn_range_config config = {
@@ -535,8 +545,14 @@ int region_init(struct region *region)
 		/* The state takes its place. */
 		.lock = mmn_driver_no_lock(),
 	};
+	int err;
 
-	dma_resv_init(&region->resv);
-	region->public.resv = &region->resv;
-	return mmn_range_subscription_init(&region->sub, &config);
+	err = mmn_range_subscription_init(&region->sub, &config);
+	if (!err)
+		err = mmn_range_subscription_insert(&region->sub,
+						    region->cache->state,
+						    region->public.start,
+						    region->public.last);
+	region->subscribed = !err;
+	return err;
 }

@@ -96,7 +96,7 @@ struct round {
 	/* deregistered, the subscription is still there */
 	struct list_head leaving;
 	uint32_t nr_leaving;
-	/* over */
+	/* over, but for callbacks of their blocks */
 	struct list_head done;
 };
 
@@ -118,6 +118,7 @@ static void account(struct region *region)
 	cache->stats.deregistered++;
 	/* relaxed: who reads the old number looks at the region */
 	mmn_store_relaxed(&cache->nr_dying, cache->stats.quarantined);
+	block_put(region);
 	region_free(region);
 }
 
@@ -154,6 +155,21 @@ static void unsubscribe(struct round *round)
 		mmn_range_subscription_remove(edits[i].sub);
 }
 
+/* All of them have left before. */
+static void await_callbacks(struct round *round)
+{
+	const struct block *before = NULL;
+	struct list_head *link;
+	struct region *region;
+
+	list_for_each_link (link, &round->done) {
+		region = list_entry(link, struct region, link);
+		if (region->block && region->block != before)
+			block_await_callbacks(region->block);
+		before = region->block;
+	}
+}
+
 static void round_flush(struct round *round)
 {
 	struct mmn_cache *cache = round->cache;
@@ -170,6 +186,7 @@ static void round_flush(struct round *round)
 			finish(round, region);
 	}
 	round->nr_leaving = 0;
+	await_callbacks(round);
 	cache_lock_quietly(cache);
 	while (!list_is_empty(&round->done)) {
 		region = list_first_entry(&round->done, struct region, link);
@@ -299,6 +316,7 @@ static void work_off(struct mmn_cache *cache)
 {
 	look_at_retired(cache);
 	look_again(cache);
+	blocks_trim(cache, false);
 	cache_lock_quietly(cache);
 	cache_progress(cache);
 	cache_check(cache);
@@ -319,5 +337,6 @@ void *cache_worker(void *arg)
 		sleep_until_rung(cache, stopping);
 		work_off(cache);
 	}
+	blocks_trim(cache, true);
 	return NULL;
 }

@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+
+#include "base/atomic.h"
+#include "base/bug.h"
+#include "base/syscall.h"
+#include "cache/cache.h"
+
+/* Idle ones that are kept: getting again what was changed is what they are for. */
+#ifndef IDLE_BLOCKS
+#define IDLE_BLOCKS 256
+#endif
+
+/* How many are removed in one step, while changes wait. */
+#define TRIM_BATCH 32
+
+/* A slot: number of the region, pages less one, and whether it may be written. */
+#define SLOT_WRITABLE UINT32_C(1)
+#define SLOT_PAGES_SHIFT 1
+#define SLOT_NUMBER_SHIFT 6
+
+static uint32_t slot_of_region(const struct region *region, uint32_t pages)
+{
+	return region_index(region) << SLOT_NUMBER_SHIFT |
+	       (pages - 1) << SLOT_PAGES_SHIFT |
+	       !!(region->public.access & MMN_CACHE_WRITE);
+}
+
+static uint32_t slot_pages(uint32_t slot)
+{
+	return (slot >> SLOT_PAGES_SHIFT & (BLOCK_REGION_PAGES - 1)) + 1;
+}
+
+static uintptr_t block_mask(const struct mmn_cache *cache)
+{
+	return BLOCK_PAGES * (cache->page_mask + 1) - 1;
+}
+
+static uintptr_t block_last(const struct block *block)
+{
+	return block->start | block_mask(block->cache);
+}
+
+static uint32_t page_of(const struct block *block, uintptr_t addr)
+{
+	return (uint32_t)((addr - block->start) >>
+			  block->cache->index.page_shift);
+}
+
+/* ------------------------------------------------------------------ */
+/* The callback                                                       */
+/* ------------------------------------------------------------------ */
+
+/* The region that begins in @page, if a change from @first page on concerns it. */
+static void invalidate_at(struct block *block, uint32_t page, uint32_t first,
+			  const struct mmn_invalidate_desc *desc)
+{
+	struct mmn_cache *cache = block->cache;
+	/*
+	 * relaxed: it comes with the bit; one that is newer is of a region that
+	 * finds this change open
+	 */
+	uint32_t slot = mmn_load_relaxed(&block->slots[page]);
+
+	if (page + slot_pages(slot) > first &&
+	    region_is_concerned(cache, slot & SLOT_WRITABLE, desc))
+		region_invalidate(&cache->regions[slot >> SLOT_NUMBER_SHIFT]);
+}
+
+/* Bits @first to @last, where a group has some of them. */
+static uint32_t bits_in(uint32_t group, uint32_t first, uint32_t last)
+{
+	uint32_t begin = group * GROUP_PAGES, bits = UINT32_MAX;
+
+	if (first > begin)
+		bits <<= first - begin;
+	if (last < begin + GROUP_PAGES - 1)
+		bits &= UINT32_MAX >> (begin + GROUP_PAGES - 1 - last);
+	return bits;
+}
+
+static void invalidate_in(struct block *block, uint32_t groups,
+			  const struct mmn_invalidate_desc *desc)
+{
+	uint32_t first = 0, last = BLOCK_PAGES - 1, from, group, bits;
+
+	if (desc->start > block->start)
+		first = page_of(block, desc->start);
+	if (desc->last < block_last(block))
+		last = page_of(block, desc->last);
+	/* relaxed: the bit of one that is longer comes with it */
+	from = mmn_load_relaxed(&block->longest) - 1;
+	from = first > from ? first - from : 0;
+	groups &= bits_in(0, from / GROUP_PAGES, last / GROUP_PAGES);
+	for (; groups; groups &= groups - 1) {
+		group = (uint32_t)__builtin_ctz(groups);
+		/*
+		 * pair(cache_left): acquire, with the release in block_leave().
+		 * Without it the region is found by who gets it behind this
+		 * callback.
+		 */
+		bits = mmn_load_acquire(&block->begins[group]);
+		bits &= bits_in(group, from, last);
+		for (; bits; bits &= bits - 1)
+			invalidate_at(block,
+				      group * GROUP_PAGES +
+					      (uint32_t)__builtin_ctz(bits),
+				      first, desc);
+	}
+}
+
+static bool invalidate(struct mmn_range_subscription *sub,
+		       const struct mmn_invalidate_desc *desc, uint64_t cur_seq)
+{
+	struct block *block = container_of(sub, struct block, sub);
+	uint64_t caller, word;
+
+	(void)cur_seq;
+	/* relaxed: either count will do, both are waited for */
+	caller = BLOCK_CALLER(mmn_load_relaxed(&block->cache->blocks.phase));
+	/*
+	 * pair(cache_block): acquire, with the release in block_enter().
+	 * Without it the region is not there yet, or not yet PENDING: it is
+	 * marked, and the mark is lost.
+	 * pair(cache_block): release, with the acquire in block_enter().
+	 * Without it the get that comes behind does not find the change open.
+	 * pair(cache_callers): acquire, with the release in has_callers().
+	 * Without it a region is found that has become another one.
+	 */
+	word = mmn_fetch_add_acq_rel(&block->word, caller);
+	invalidate_in(block, (uint32_t)word, desc);
+	/*
+	 * pair(cache_callers): release, with the acquire in has_callers().
+	 * Without it the region becomes another one while this callback hides
+	 * it.
+	 */
+	mmn_fetch_sub_release(&block->word, caller);
+	return true;
+}
+
+static const struct mmn_range_ops block_ops = {
+	.invalidate = invalidate,
+};
+
+/* Those who come behind this do not find what has left before. */
+static bool has_callers(struct block *block, uint32_t phase)
+{
+	/*
+	 * pair(cache_callers): release and acquire, with the acquire and the
+	 * release in invalidate().  Without them as there.
+	 */
+	return mmn_fetch_or_acq_rel(&block->word, 0) & BLOCK_CALLERS(phase);
+}
+
+void block_await_callbacks(struct block *block)
+{
+	struct mmn_cache *cache = block->cache;
+	struct blocks *blocks = &cache->blocks;
+	uint32_t i, old;
+
+	if (!has_callers(block, 0) && !has_callers(block, 1))
+		return;
+	mmn_mutex_lock(&cache->grace);
+	for (i = 0; i < 2; i++) {
+		old = blocks->phase;
+		/* relaxed: who is late is waited for a little longer */
+		mmn_store_relaxed(&blocks->phase, old + 1);
+		while (has_callers(block, old))
+			mmn_syscall0(__NR_sched_yield);
+	}
+	mmn_mutex_unlock(&cache->grace);
+}
+
+/* ------------------------------------------------------------------ */
+/* The table                                                          */
+/* ------------------------------------------------------------------ */
+
+static uint32_t *place_of(struct mmn_cache *cache, uintptr_t start)
+{
+	uint64_t number = start / (block_mask(cache) + 1);
+
+	return &cache->blocks.table[number * UINT64_C(0x9e3779b97f4a7c15) >>
+				    cache->blocks.hash_shift];
+}
+
+static struct block *find_block(struct mmn_cache *cache, uintptr_t start)
+{
+	struct block *all = cache->blocks.all;
+	uint32_t next = *place_of(cache, start);
+
+	while (next && all[next - 1].start != start)
+		next = all[next - 1].next;
+	return next ? &all[next - 1] : NULL;
+}
+
+static struct block *add_block(struct mmn_cache *cache, uintptr_t start)
+{
+	struct blocks *blocks = &cache->blocks;
+	uint32_t *place = place_of(cache, start);
+	struct block *block;
+
+	block = list_first_entry(&blocks->free, struct block, link);
+	if (block) {
+		list_del(&block->link);
+	} else {
+		if (blocks->nr_fresh == blocks->nr_all)
+			return NULL;
+		block = &blocks->all[blocks->nr_fresh++];
+		block->cache = cache;
+		list_init(&block->link);
+	}
+	block->start = start;
+	/* relaxed, both: nobody looks before it is inserted */
+	mmn_store_relaxed(&block->word, 0);
+	mmn_store_relaxed(&block->longest, 1);
+	block->next = *place;
+	*place = (uint32_t)(block - blocks->all) + 1;
+	return block;
+}
+
+/* Nobody has it, and it is not inserted. */
+static void free_block(struct block *block)
+{
+	list_add(&block->link, &block->cache->blocks.free);
+}
+
+static void remove_block(struct block *block)
+{
+	struct blocks *blocks = &block->cache->blocks;
+	uint32_t number = (uint32_t)(block - blocks->all) + 1;
+	uint32_t *next = place_of(block->cache, block->start);
+
+	while (*next != number)
+		next = &blocks->all[*next - 1].next;
+	*next = block->next;
+	block->is_open = false;
+}
+
+/* ------------------------------------------------------------------ */
+/* In and out                                                         */
+/* ------------------------------------------------------------------ */
+
+static bool may_share(const struct region *region)
+{
+	const struct mmn_cache_config *config = &region->cache->config;
+	uint64_t bytes = BLOCK_REGION_PAGES * (region->cache->page_mask + 1);
+
+	return !region->crowded && !config->wait_ns &&
+	       !config->ops->invalidated && region_bytes(region) <= bytes;
+}
+
+static bool begins_at(const struct block *block, uint32_t page)
+{
+	/* relaxed: the lock orders those that are in its way */
+	return mmn_load_relaxed(&block->begins[page / GROUP_PAGES]) >>
+		       page % GROUP_PAGES &
+	       1;
+}
+
+/* The block of a region that lies in one, and who begins there can be told. */
+static struct block *block_for(struct region *region)
+{
+	struct mmn_cache *cache = region->cache;
+	uintptr_t start = region->public.start & ~block_mask(cache);
+	struct block *block;
+
+	if (!may_share(region) ||
+	    region->public.last - start > block_mask(cache))
+		return NULL;
+	block = find_block(cache, start);
+	if (!block) {
+		block = add_block(cache, start);
+		region->founds = block;
+		return block;
+	}
+	/* A change may still be about to hide one that begins there. */
+	if (!block->is_open ||
+	    begins_at(block, page_of(block, region->public.start)))
+		return NULL;
+	return block;
+}
+
+void block_enter(struct region *region)
+{
+	struct block *block;
+	uint32_t page, pages;
+
+	region->founds = false;
+	block = block_for(region);
+	region->block = block;
+	if (!block)
+		return;
+	if (!block->nr_regions++ && !region->founds) {
+		list_del(&block->link);
+		region->cache->blocks.nr_idle--;
+	}
+	page = page_of(block, region->public.start);
+	pages = page_of(block, region->public.last) - page + 1;
+	/* relaxed, all: the word orders them */
+	if (pages > mmn_load_relaxed(&block->longest))
+		mmn_store_relaxed(&block->longest, pages);
+	mmn_store_relaxed(&block->slots[page], slot_of_region(region, pages));
+	mmn_fetch_or_relaxed(&block->begins[page / GROUP_PAGES],
+			     UINT32_C(1) << page % GROUP_PAGES);
+	/*
+	 * pair(cache_block): release, with the acquire in invalidate().  Without
+	 * it as there.
+	 * pair(cache_block): acquire, with the release in invalidate().  Without
+	 * it the registration begins in the middle of a change that has not found
+	 * the region.
+	 */
+	mmn_fetch_or_acq_rel(&block->word, UINT64_C(1) << page / GROUP_PAGES);
+}
+
+void block_leave(struct region *region)
+{
+	struct block *block = region->block;
+	uint32_t page = page_of(block, region->public.start);
+
+	/*
+	 * pair(cache_left): release, with the acquire in invalidate_in().
+	 * Without it as there.
+	 */
+	mmn_fetch_and_release(&block->begins[page / GROUP_PAGES],
+			      ~(UINT32_C(1) << page % GROUP_PAGES));
+}
+
+int block_subscribe(struct block *block)
+{
+	struct mmn_range_config config = {
+		.size = sizeof(config),
+		.flags = MMN_RANGE_INTERRUPTIBLE,
+		.ops = &block_ops,
+		/* The states of the regions take its place. */
+		.lock = mmn_driver_no_lock(),
+	};
+	int err;
+
+	err = mmn_range_subscription_init(&block->sub, &config);
+	if (!err)
+		err = mmn_range_subscription_insert(&block->sub,
+						    block->cache->state,
+						    block->start,
+						    block_last(block));
+	block->is_inserted = !err;
+	return err;
+}
+
+void block_open(struct region *region)
+{
+	if (!region->founds)
+		return;
+	region->founds = false;
+	region->block->is_open = region->block->is_inserted;
+}
+
+void block_put(struct region *region)
+{
+	struct block *block = region->block;
+	struct blocks *blocks = &region->cache->blocks;
+
+	region->block = NULL;
+	if (!block || --block->nr_regions)
+		return;
+	if (block->is_inserted) {
+		list_add_tail(&block->link, &blocks->idle);
+		blocks->nr_idle++;
+	} else {
+		remove_block(block);
+		free_block(block);
+	}
+}
+
+/* ------------------------------------------------------------------ */
+/* All of them                                                        */
+/* ------------------------------------------------------------------ */
+
+static uint32_t nr_places(uint32_t nr)
+{
+	uint32_t places = 16;
+
+	while (places < nr)
+		places *= 2;
+	return places;
+}
+
+int blocks_init(struct blocks *blocks, uint32_t nr)
+{
+	uint32_t places = nr_places(nr);
+
+	list_init(&blocks->idle);
+	list_init(&blocks->free);
+	blocks->nr_all = nr;
+	blocks->hash_shift = 64 - (uint32_t)__builtin_ctz(places);
+	blocks->all = cache_map(nr * (uint64_t)sizeof(struct block));
+	blocks->table = cache_map(places * (uint64_t)sizeof(uint32_t));
+	return blocks->all && blocks->table ? 0 : -ENOMEM;
+}
+
+void blocks_fini(struct blocks *blocks)
+{
+	uint32_t nr = blocks->nr_all;
+
+	cache_unmap(blocks->all, nr * (uint64_t)sizeof(struct block));
+	cache_unmap(blocks->table, nr_places(nr) * (uint64_t)sizeof(uint32_t));
+}
+
+/* Out of the table, the longest idle ones first; lock held. */
+static uint32_t take_idle(struct mmn_cache *cache, uint32_t keep,
+			  struct block **taken)
+{
+	struct blocks *blocks = &cache->blocks;
+	struct block *block;
+	uint32_t nr = 0;
+
+	while (blocks->nr_idle > keep && nr < TRIM_BATCH) {
+		block = list_first_entry(&blocks->idle, struct block, link);
+		list_del(&block->link);
+		blocks->nr_idle--;
+		remove_block(block);
+		taken[nr++] = block;
+	}
+	return nr;
+}
+
+static void unsubscribe(struct mmn_cache *cache, struct block **taken,
+			uint32_t nr)
+{
+	struct mmn_range_edit edits[TRIM_BATCH];
+	uint32_t i;
+
+	for (i = 0; i < nr; i++) {
+		taken[i]->is_inserted = false;
+		edits[i] = (struct mmn_range_edit){
+			.op = MMN_RANGE_REMOVE,
+			.sub = &taken[i]->sub,
+		};
+	}
+	if (!nr || !mmn_range_subscription_edit(cache->state, edits, nr))
+		return;
+	/* The state was released: each knows whether it is there. */
+	for (i = 0; i < nr; i++)
+		mmn_range_subscription_remove(edits[i].sub);
+}
+
+void blocks_trim(struct mmn_cache *cache, bool all)
+{
+	struct block *taken[TRIM_BATCH];
+	uint32_t nr, i;
+
+	do {
+		cache_lock_quietly(cache);
+		nr = take_idle(cache, all ? 0 : IDLE_BLOCKS, taken);
+		mmn_mutex_unlock(&cache->lock);
+		unsubscribe(cache, taken, nr);
+		cache_lock_quietly(cache);
+		for (i = 0; i < nr; i++)
+			free_block(taken[i]);
+		mmn_mutex_unlock(&cache->lock);
+	} while (nr == TRIM_BATCH);
+}
