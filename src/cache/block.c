@@ -124,15 +124,16 @@ static bool invalidate(struct mmn_range_subscription *sub,
 	 * marked, and the mark is lost.
 	 * pair(cache_block): release, with the acquire in block_enter().
 	 * Without it the get that comes behind does not find the change open.
-	 * pair(cache_callers): acquire, with the release in has_callers().
-	 * Without it a region is found that has become another one.
+	 * pair(cache_callers): acquire, with the release in
+	 * block_await_callbacks().  Without it a region is found that has become
+	 * another one.
 	 */
 	word = mmn_fetch_add_acq_rel(&block->word, caller);
 	invalidate_in(block, (uint32_t)word, desc);
 	/*
-	 * pair(cache_callers): release, with the acquire in has_callers().
-	 * Without it the region becomes another one while this callback hides
-	 * it.
+	 * pair(cache_callers): release, with the acquires in has_callers() and
+	 * block_await_callbacks().  Without it the region becomes another one
+	 * while this callback hides it.
 	 */
 	mmn_fetch_sub_release(&block->word, caller);
 	return true;
@@ -142,14 +143,13 @@ static const struct mmn_range_ops block_ops = {
 	.invalidate = invalidate,
 };
 
-/* Those who come behind this do not find what has left before. */
-static bool has_callers(struct block *block, uint32_t phase)
+static bool has_callers(const struct block *block, uint32_t phase)
 {
 	/*
-	 * pair(cache_callers): release and acquire, with the acquire and the
-	 * release in invalidate().  Without them as there.
+	 * pair(cache_callers): acquire, with the release in invalidate().
+	 * Without it as there.
 	 */
-	return mmn_fetch_or_acq_rel(&block->word, 0) & BLOCK_CALLERS(phase);
+	return mmn_load_acquire(&block->word) & BLOCK_CALLERS(phase);
 }
 
 void block_await_callbacks(struct block *block)
@@ -158,7 +158,13 @@ void block_await_callbacks(struct block *block)
 	struct blocks *blocks = &cache->blocks;
 	uint32_t i, old;
 
-	if (!has_callers(block, 0) && !has_callers(block, 1))
+	/*
+	 * Those who come behind this do not find what has left before.
+	 *
+	 * pair(cache_callers): release and acquire, with the acquire and the
+	 * release in invalidate().  Without them as there.
+	 */
+	if (mmn_fetch_or_acq_rel(&block->word, 0) <= UINT32_MAX)
 		return;
 	mmn_mutex_lock(&cache->grace);
 	for (i = 0; i < 2; i++) {

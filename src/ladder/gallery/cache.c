@@ -37,6 +37,7 @@ static struct {
 	struct mmn_state *state;
 	struct mmn_cache *cache;
 	struct region *region;
+	struct block *block;
 	/* that it takes the place of */
 	struct region *smaller;
 	/* of who registers it */
@@ -78,6 +79,15 @@ static const struct mmn_cache_ops ops = {
 	.deregister_region = deregister_region,
 };
 
+static void name_block(struct block *block)
+{
+	if (!block)
+		return;
+	ladder_name(&block->word, "block.word");
+	ladder_name(&block->begins[0], "block.begins");
+	ladder_name(&scene.cache->blocks.phase, "phase");
+}
+
 static void name_all(void)
 {
 	struct index *index = &scene.cache->index;
@@ -104,14 +114,17 @@ static void name_all(void)
 		ladder_name((uint32_t *)region->public.data, "registration");
 	ladder_name(&hold_mine->section, "section");
 	ladder_name(&hold_mine->places[home], "place");
+	name_block(region->block);
 }
 
-static void set_up_cache(void)
+/* Regions of one that waits are subscribed for themselves. */
+static void set_up_cache(uint64_t wait_ns)
 {
 	struct mmn_cache_config config = {
 		.size = sizeof(config),
 		.ops = &ops,
 		.max_regions = 2,
+		.wait_ns = wait_ns,
 	};
 
 	scene.nr_over = 0;
@@ -123,15 +136,20 @@ static void set_up_cache(void)
 }
 
 /* With a reference. */
-static void set_up_held(void)
+static void set_up_got(uint64_t wait_ns)
 {
 	struct mmn_cache_region *region;
 
-	set_up_cache();
+	set_up_cache(wait_ns);
 	ladder_assert(!mmn_cache_get(scene.cache, PAGE, PAGE_BYTES,
 				     MMN_CACHE_READ, &region));
 	scene.region = region_of(region);
 	name_all();
+}
+
+static void set_up_held(void)
+{
+	set_up_got(0);
 }
 
 static void set_up_idle(void)
@@ -362,15 +380,15 @@ const struct ladder_scenario cache_destroy = {
 /* ------------------------------------------------------------------ */
 
 /* As mmn_cache_get() when nothing will do: PENDING and subscribed. */
-static void begin_to_get(uint32_t nr_pages)
+static void begin_to_get_at(uintptr_t page, uint32_t nr_pages)
 {
 	struct request *request = &scene.request;
 	bool live;
 
 	memset(request, 0, sizeof(*request));
 	request->cache = scene.cache;
-	request->start = PAGE;
-	request->last = PAGE + nr_pages * PAGE_BYTES - 1;
+	request->start = page;
+	request->last = page + nr_pages * PAGE_BYTES - 1;
 	request->access = MMN_CACHE_READ;
 	request->deadline_ns = UINT64_MAX;
 	ladder_assert(!begin(request, &scene.region, &live) && !live);
@@ -378,9 +396,14 @@ static void begin_to_get(uint32_t nr_pages)
 	ladder_name(&scene.memory, "memory");
 }
 
-static void set_up_pending(void)
+static void begin_to_get(uint32_t nr_pages)
 {
-	set_up_cache();
+	begin_to_get_at(PAGE, nr_pages);
+}
+
+static void set_up_pending_alone(void)
+{
+	set_up_cache(MMN_CACHE_NO_LIMIT);
 	ladder_assert(hold_join() != NULL);
 	begin_to_get(1);
 }
@@ -430,25 +453,70 @@ const struct ladder_scenario cache_register = {
 	.what = "a region is registered while its page changes",
 	.explanation = "Either the registration begins behind the change, or "
 		       "what was registered is never\nfound.",
-	.setup = set_up_pending,
+	.setup = set_up_pending_alone,
 	.each = each,
 	.threads = { register_it, change_memory },
 	.titles = { "get", "change" },
 	.check = check_found,
 };
 
-/* What the notifier calls, alone. */
-static void call_back_of(struct region *region)
+#define OTHER_PAGE (PAGE + 4 * PAGE_BYTES)
+
+/* Its block is there, because of another region in it. */
+static void set_up_block(void)
 {
-	struct mmn_range_subscription *sub = &region->sub;
+	struct mmn_cache_region *region;
+
+	set_up_cache(0);
+	ladder_assert(!mmn_cache_get(scene.cache, OTHER_PAGE, PAGE_BYTES,
+				     MMN_CACHE_READ, &region));
+	mmn_cache_put(scene.cache, region);
+	name_block(region_of(region)->block);
+}
+
+/* Or it goes on as one that is subscribed for itself. */
+static void register_in_block(void)
+{
+	begin_to_get(1);
+	ladder_note("registers");
+	if (!may_read_in_block(scene.region, &scene.seq))
+		return;
+	ladder_assert(!register_region(NULL, &scene.region->public));
+	end(scene.region, scene.seq);
+}
+
+const struct ladder_scenario cache_block = {
+	.name = "cache-block",
+	.what = "a region enters a block while its page changes",
+	.explanation = "Either the change finds it there, or it finds the "
+		       "change open.",
+	.setup = set_up_block,
+	.each = each,
+	.threads = { register_in_block, change_memory },
+	.titles = { "get", "change" },
+	.check = check_found,
+};
+
+/* What the notifier calls, alone. */
+static void call_back_on(struct mmn_range_subscription *sub)
+{
+	const struct mmn_range_ops *sub_ops = range_of(sub)->ops;
 	struct mmn_range_finish *finish = NULL;
 	struct mmn_invalidate_desc desc;
 
 	ladder_note("the callback of a change");
 	mmn_invalidate_desc_init(&desc, scene.state, MMN_EVENT_UNMAP, PAGE,
 				 PAGE + PAGE_BYTES - 1);
-	ladder_assert(
-		range_of(sub)->ops->invalidate_start(sub, &desc, 5, &finish));
+	if (sub_ops->invalidate)
+		ladder_assert(sub_ops->invalidate(sub, &desc, 5));
+	else
+		ladder_assert(
+			sub_ops->invalidate_start(sub, &desc, 5, &finish));
+}
+
+static void call_back_of(struct region *region)
+{
+	call_back_on(region_sub(region));
 }
 
 static void call_back(void)
@@ -476,6 +544,45 @@ const struct ladder_scenario cache_change = {
 	.threads = { call_back, call_back },
 	.check = check_buried,
 	.titles = { "change", "change" },
+};
+
+static void set_up_in_block(void)
+{
+	set_up_idle();
+	scene.block = scene.region->block;
+	ladder_assert(scene.block != NULL);
+}
+
+static void call_back_in_block(void)
+{
+	call_back_on(&scene.block->sub);
+	ladder_assert(!look_for_page());
+}
+
+static void evict_and_get_elsewhere(void)
+{
+	evict_and_work();
+	ladder_note("gets another page");
+	begin_to_get_at(OTHER_PAGE, 1);
+}
+
+/* Whoever had which number. */
+static void check_gone(void)
+{
+	ladder_assert(!is_found());
+}
+
+const struct ladder_scenario cache_block_leave = {
+	.name = "cache-block-leave",
+	.what = "a region leaves its block while its page changes",
+	.explanation =
+		"Its number is another region's when no callback has it any "
+		"more.",
+	.setup = set_up_in_block,
+	.each = each,
+	.threads = { call_back_in_block, evict_and_get_elsewhere },
+	.titles = { "change", "evicts, worker, get" },
+	.check = check_gone,
 };
 
 /* Around one that is there; no change was open when it began. */
@@ -672,13 +779,17 @@ const struct ladder_scenario cache_dead = {
 /* Fences                                                             */
 /* ------------------------------------------------------------------ */
 
-static void set_up_fence(void)
+static void set_up_transfer(uint64_t wait_ns)
 {
-	set_up_held();
-	scene.cache->config.wait_ns = MMN_CACHE_NO_LIMIT;
+	set_up_got(wait_ns);
 	scene.page = 0;
 	scene.fence = make_fence(&gallery_ops, 1, 1);
 	ladder_name(&scene.page, "page");
+}
+
+static void set_up_fence(void)
+{
+	set_up_transfer(MMN_CACHE_NO_LIMIT);
 }
 
 static void finish_transfer(void)
@@ -724,8 +835,7 @@ const struct ladder_scenario cache_fence = {
 /* DYING, not held, in flight; the worker has looked. */
 static void set_up_flying(void)
 {
-	set_up_fence();
-	scene.cache->config.wait_ns = 0;
+	set_up_transfer(0);
 	ladder_assert(!mmn_cache_add_fence(scene.cache, &scene.region->public,
 					   scene.fence, DMA_RESV_USAGE_READ));
 	mmn_cache_put(scene.cache, &scene.region->public);

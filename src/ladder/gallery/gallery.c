@@ -67,6 +67,8 @@ const struct ladder_scenario *const ladder_gallery[] = {
 	&cache_evict,
 	&cache_destroy,
 	&cache_register,
+	&cache_block,
+	&cache_block_leave,
 	&cache_give_way,
 	&cache_replace,
 	&cache_change,
