@@ -4,7 +4,7 @@
  *
  *	CPU0: get                            CPU1: a change
  *
- *	room, PENDING; subscribe
+ *	room, PENDING; block or subscribe
  *	read_begin(sub)
  *	register_region()
  *	                                     callback: GONE
