@@ -116,6 +116,9 @@ static bool invalidate(struct mmn_range_subscription *sub,
 	uint64_t caller, word;
 
 	(void)cur_seq;
+	/* relaxed: ordered for a get as the mark is, by the word */
+	if (desc->event == MMN_EVENT_RELEASE)
+		mmn_store_relaxed(&block->cache->blocks.released, 1);
 	/* relaxed: either count will do, both are waited for */
 	caller = BLOCK_CALLER(mmn_load_relaxed(&block->cache->blocks.phase));
 	/*

@@ -107,6 +107,8 @@ struct blocks {
 	struct block *all;
 	/* atomic: which count callbacks use, its lowest bit */
 	uint32_t phase;
+	/* atomic: set by callbacks: the state was released, nothing is got */
+	uint32_t released;
 	/* numbers and one, by hash */
 	uint32_t *table;
 	uint32_t nr_all;

@@ -606,12 +606,13 @@ static int end(struct region *region, uint64_t seq)
 
 /*
  * No change is open in the block that did not find the region, and none has marked
- * it.  Not so when the state was released: there is no number then.
+ * it; nor was the last one the end of the state, after which subscribing fails.
  */
 static bool may_read_in_block(struct region *region, uint64_t *ret_seq)
 {
 	return !mmn_range_read_begin_try(&region->block->sub, ret_seq) &&
-	       *ret_seq &&
+	       /* relaxed: the word orders it, as it does the mark */
+	       !mmn_load_relaxed(&region->cache->blocks.released) &&
 	       /* relaxed: to save a registration that is in vain */
 	       mmn_load_relaxed(&region->state) == REGION_PENDING;
 }
