@@ -363,6 +363,17 @@ void block_open(struct region *region)
 	region->block->is_open = region->block->is_inserted;
 }
 
+void block_abandon(struct region *region)
+{
+	struct block *block = region->block;
+
+	/* Nobody else has looked at it. */
+	if (!region->founds || !block->is_inserted)
+		return;
+	mmn_range_subscription_remove(&block->sub);
+	block->is_inserted = false;
+}
+
 void block_put(struct region *region)
 {
 	struct block *block = region->block;

@@ -138,6 +138,12 @@ int block_subscribe(struct block *block);
 /* Others may use it; by its founder, at the next opportunity; lock held. */
 void block_open(struct region *region);
 
+/*
+ * The first region of a new block was not registered: its subscription goes too.
+ * By the founder, instead of block_open(); not with the lock held.
+ */
+void block_abandon(struct region *region);
+
 /* The region can not be found any more, or never could. */
 void block_leave(struct region *region);
 

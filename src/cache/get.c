@@ -516,10 +516,10 @@ static void give_up(struct region *region, bool failed)
 	if (region->block) {
 		block_leave(region);
 		block_await_callbacks(region->block);
+		block_abandon(region);
 	}
 	dma_resv_fini(&region->resv);
 	cache_lock(cache, &saved);
-	block_open(region);
 	block_put(region);
 	list_del(&region->link);
 	cache->pending_bytes -= region_bytes(region);
