@@ -6,13 +6,24 @@
 #include "base/syscall.h"
 #include "cache/cache.h"
 
-/* Idle ones that are kept: getting again what was changed is what they are for. */
+/*
+ * Idle ones that are kept: getting again what was changed is what they are for.  The
+ * explorer has fewer.
+ */
 #ifndef IDLE_BLOCKS
 #define IDLE_BLOCKS 256
 #endif
 
 /* How many are removed in one step, while changes wait. */
+#ifndef TRIM_BATCH
 #define TRIM_BATCH 32
+#endif
+
+/* One for each region, and room for those that are idle or on their way out. */
+static uint32_t nr_blocks(uint32_t nr_regions)
+{
+	return nr_regions + IDLE_BLOCKS + 2 * TRIM_BATCH;
+}
 
 /* A slot: number of the region, pages less one, and whether it may be written. */
 #define SLOT_WRITABLE UINT32_C(1)
@@ -404,9 +415,9 @@ static uint32_t nr_places(uint32_t nr)
 	return places;
 }
 
-int blocks_init(struct blocks *blocks, uint32_t nr)
+int blocks_init(struct blocks *blocks, uint32_t nr_regions)
 {
-	uint32_t places = nr_places(nr);
+	uint32_t nr = nr_blocks(nr_regions), places = nr_places(nr);
 
 	list_init(&blocks->idle);
 	list_init(&blocks->free);

@@ -120,8 +120,8 @@ struct blocks {
 	struct list_head free;
 };
 
-/* @nr: regions of the cache; -ENOMEM, and then blocks_fini(). */
-int blocks_init(struct blocks *blocks, uint32_t nr);
+/* -ENOMEM, and then blocks_fini(). */
+int blocks_init(struct blocks *blocks, uint32_t nr_regions);
 
 /* All subscriptions are removed. */
 void blocks_fini(struct blocks *blocks);
