@@ -170,6 +170,7 @@ void block_await_callbacks(struct block *block)
 {
 	struct mmn_cache *cache = block->cache;
 	struct blocks *blocks = &cache->blocks;
+	struct mmn_sigmask saved;
 	uint32_t i, old;
 
 	/*
@@ -180,6 +181,8 @@ void block_await_callbacks(struct block *block)
 	 */
 	if (mmn_fetch_or_acq_rel(&block->word, 0) <= UINT32_MAX)
 		return;
+	/* A change of a handler may wait for who waits for this lock. */
+	mmn_signals_hold(&saved);
 	mmn_mutex_lock(&cache->grace);
 	for (i = 0; i < 2; i++) {
 		old = blocks->phase;
@@ -189,6 +192,7 @@ void block_await_callbacks(struct block *block)
 			mmn_syscall0(__NR_sched_yield);
 	}
 	mmn_mutex_unlock(&cache->grace);
+	mmn_signals_release(&saved);
 }
 
 /* ------------------------------------------------------------------ */
