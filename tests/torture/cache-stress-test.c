@@ -12,7 +12,11 @@
  * so that there are hits as well.  T_OPERATIONS in the environment is the number
  * of gets.
  */
+#include "cache/cache.h"
 #include "unit/cache-help.h"
+
+/* Half of them in one block of the cache, half in the next. */
+#define AREA (BASE + (BLOCK_PAGES - PAGES / 2) * PAGE)
 
 enum {
 	PAGES = 64,
@@ -36,6 +40,10 @@ static struct world {
 	_Atomic uint64_t changes;
 	_Atomic uint64_t stale;
 	_Atomic int getters;
+	/* Registrations: in a block, beside a change there, in none. */
+	_Atomic uint64_t shared;
+	_Atomic uint64_t beside;
+	_Atomic uint64_t single;
 } world;
 
 static uint64_t next_random(uint64_t *seed)
@@ -48,7 +56,17 @@ static uint64_t next_random(uint64_t *seed)
 
 static size_t page_of(uintptr_t addr)
 {
-	return (addr - BASE) / PAGE;
+	return (addr - AREA) / PAGE;
+}
+
+static void note_subscription(const struct region *region)
+{
+	if (!region->block)
+		world.single++;
+	else if (region->subscribed)
+		world.beside++;
+	else
+		world.shared++;
 }
 
 static int note_ages(void *arg, struct mmn_cache_region *region)
@@ -59,6 +77,7 @@ static int note_ages(void *arg, struct mmn_cache_region *region)
 	(void)arg;
 	if (!shadow)
 		return -ENOMEM;
+	note_subscription(region_of(region));
 	for (i = page_of(region->start); i <= page_of(region->last); i++)
 		/* relaxed: what orders it is what is being tested */
 		shadow->age[i] = atomic_load_explicit(&world.age[i],
@@ -95,7 +114,7 @@ static void get_some(uint64_t random)
 		/* relaxed: what orders it is what is being tested */
 		before[i] = atomic_load_explicit(&world.age[first + i],
 						 memory_order_relaxed);
-	if (mmn_cache_get(world.cache, BASE + first * PAGE, nr * PAGE,
+	if (mmn_cache_get(world.cache, AREA + first * PAGE, nr * PAGE,
 			  READ << ((random >> 40) & 1), &region))
 		abort();
 	shadow = region->data;
@@ -119,17 +138,19 @@ static void *getter(void *arg)
 	return NULL;
 }
 
+/* One in four of what nobody gets, in the same blocks. */
 static void change_some(uint64_t random)
 {
 	struct mmn_invalidate_desc desc;
+	bool elsewhere = !(random >> 40 & 3);
 	size_t first = random % (PAGES - 2), nr = 1 + (random >> 32) % 3, i;
+	uintptr_t start = AREA + (first + (elsewhere ? PAGES : 0)) * PAGE;
 
-	mmn_invalidate_desc_init(&desc, world.state, MMN_EVENT_UNMAP,
-				 BASE + first * PAGE,
-				 BASE + (first + nr) * PAGE - 1);
+	mmn_invalidate_desc_init(&desc, world.state, MMN_EVENT_UNMAP, start,
+				 start + nr * PAGE - 1);
 	if (mmn_invalidate_start(&desc))
 		abort();
-	for (i = 0; i < nr; i++)
+	for (i = 0; i < nr && !elsewhere; i++)
 		/* relaxed: what orders it is what is being tested */
 		atomic_fetch_add_explicit(&world.age[first + i], 1,
 					  memory_order_relaxed);
@@ -190,7 +211,13 @@ TEST(nobody_is_handed_a_region_that_is_older_than_the_memory, .timeout = 3600)
 	       (unsigned long long)stats.collisions,
 	       (unsigned long long)stats.invalidated,
 	       (unsigned long long)world.stale);
+	t_note("%llu shared, %llu beside a change, %llu single",
+	       (unsigned long long)world.shared,
+	       (unsigned long long)world.beside,
+	       (unsigned long long)world.single);
 	t_eq(world.stale, 0);
+	t_gt(world.shared, 0);
+	t_gt(world.single, 0);
 	t_gt(stats.invalidated, 0);
 	mmn_cache_destroy(world.cache);
 	mmn_state_put(world.state);

@@ -162,11 +162,12 @@ static uint64_t nr_subscriptions(struct fixture *x)
 TEST(what_is_only_held_hears_of_no_changes)
 {
 	enum { TIMES = 100 };
+	struct mmn_cache_config config = { .ops = &telling_ops };
 	struct mmn_cache_region *held[TIMES];
 	struct fixture x;
 	int i;
 
-	set_up(&x);
+	set_up_with(&x, &config);
 	for (i = 0; i < TIMES; i++) {
 		held[i] = get(&x, 0, 2, READ);
 		unmap(&x, 1, 1);

@@ -310,9 +310,10 @@ TEST(fork_concerns_those_who_say_so)
 
 TEST(who_changes_memory_hears_what_that_invalidates)
 {
+	struct mmn_cache_config config = { .ops = &telling_ops };
 	struct fixture x;
 
-	set_up(&x);
+	set_up_with(&x, &config);
 	touch(&x, 0, 4, READ);
 	touch(&x, 8, 2, READ);
 	unmap(&x, 4, 4);

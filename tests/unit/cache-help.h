@@ -110,7 +110,15 @@ static inline void fake_invalidated(void *arg, uintptr_t start, uintptr_t last)
 	atomic_fetch_add(&x->told, 1);
 }
 
+/* Its small regions share subscriptions. */
 static const struct mmn_cache_ops fake_ops = {
+	.register_region = fake_register,
+	.deregister_region = fake_deregister,
+	.pressure = fake_pressure,
+};
+
+/* Those of this one have one each, as who changes memory is told of them. */
+static const struct mmn_cache_ops telling_ops = {
 	.register_region = fake_register,
 	.deregister_region = fake_deregister,
 	.pressure = fake_pressure,
@@ -124,7 +132,8 @@ static inline void set_up_with(struct fixture *x,
 	t_may_keep_mapped(24 << 20, "the arena for callbacks, a thread of RCU");
 	t_err(mmn_state_create(&x->state), 0);
 	config->size = sizeof(*config);
-	config->ops = &fake_ops;
+	if (!config->ops)
+		config->ops = &fake_ops;
 	config->arg = x;
 	t_err(mmn_cache_create(x->state, config, &x->cache), 0);
 }

@@ -7,24 +7,6 @@
 
 #include "unit/cache-help.h"
 
-/* Without the op for which callbacks have all signals blocked. */
-static const struct mmn_cache_ops quiet_ops = {
-	.register_region = fake_register,
-	.deregister_region = fake_deregister,
-};
-
-static void set_up_quietly(struct fixture *x)
-{
-	struct mmn_cache_config config = { .size = sizeof(config),
-					   .ops = &quiet_ops,
-					   .arg = x };
-
-	memset(x, 0, sizeof(*x));
-	t_may_keep_mapped(24 << 20, "the arena for callbacks, a thread of RCU");
-	t_err(mmn_state_create(&x->state), 0);
-	t_err(mmn_cache_create(x->state, &config, &x->cache), 0);
-}
-
 enum { PAGES = 4, ROUNDS = 200 };
 
 static struct fixture *interrupted;
@@ -74,7 +56,7 @@ TEST(a_handler_may_change_memory_in_the_middle_of_anything)
 	timer_t timer;
 	int page = 0;
 
-	set_up_quietly(&x);
+	set_up(&x);
 	interrupted = &x;
 	handled = 0;
 	memset((void *)stale, 0, sizeof(stale));
