@@ -109,6 +109,10 @@ static void invalidate_in(struct block *block, uint32_t groups,
 		 * pair(cache_left): acquire, with the release in block_leave().
 		 * Without it the region is found by who gets it behind this
 		 * callback.
+		 * pair(cache_begins): acquire, with the release in
+		 * block_enter().  Without it a region that has entered since
+		 * the word was read has the number of another one that was
+		 * there before, and that one goes, wherever it is now.
 		 */
 		bits = mmn_load_acquire(&block->begins[group]);
 		bits &= bits_in(group, from, last);
@@ -320,11 +324,15 @@ void block_enter(struct region *region)
 	}
 	page = page_of(block, region->public.start);
 	pages = page_of(block, region->public.last) - page + 1;
-	/* relaxed, all: the word orders them */
+	/* relaxed, all: the word orders them, the bit the slot besides */
 	if (pages > mmn_load_relaxed(&block->longest))
 		mmn_store_relaxed(&block->longest, pages);
 	mmn_store_relaxed(&block->slots[page], slot_of_region(region, pages));
-	mmn_fetch_or_relaxed(&block->begins[page / GROUP_PAGES],
+	/*
+	 * pair(cache_begins): release, with the acquire in invalidate_in().
+	 * Without it as there.
+	 */
+	mmn_fetch_or_release(&block->begins[page / GROUP_PAGES],
 			     UINT32_C(1) << page % GROUP_PAGES);
 	/*
 	 * pair(cache_block): release, with the acquire in invalidate().  Without

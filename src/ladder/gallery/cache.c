@@ -585,6 +585,37 @@ const struct ladder_scenario cache_block_leave = {
 	.check = check_gone,
 };
 
+/* What began in the page before has a number that is used elsewhere now. */
+static void set_up_used_again(void)
+{
+	struct mmn_cache_region *region;
+
+	set_up_in_block();
+	evict_and_work();
+	ladder_assert(!mmn_cache_get(scene.cache, OTHER_PAGE, PAGE_BYTES,
+				     MMN_CACHE_READ, &region));
+	ladder_assert(region_of(region) == scene.region);
+	scene.smaller = scene.region;
+}
+
+static void check_elsewhere(void)
+{
+	/* relaxed: nobody else is there any more */
+	ladder_assert(mmn_load_relaxed(&scene.smaller->state) == REGION_LIVE);
+}
+
+const struct ladder_scenario cache_block_again = {
+	.name = "cache-block-again",
+	.what = "a region enters a block where another one was before",
+	.explanation = "A change that finds it knows its number, not that of "
+		       "the other one.",
+	.setup = set_up_used_again,
+	.each = each,
+	.threads = { register_in_block, change_memory },
+	.titles = { "get", "change" },
+	.check = check_elsewhere,
+};
+
 /* Around one that is there; no change was open when it began. */
 static void set_up_larger(void)
 {

@@ -69,6 +69,7 @@ const struct ladder_scenario *const ladder_gallery[] = {
 	&cache_register,
 	&cache_block,
 	&cache_block_leave,
+	&cache_block_again,
 	&cache_give_way,
 	&cache_replace,
 	&cache_change,

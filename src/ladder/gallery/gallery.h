@@ -77,6 +77,7 @@ extern const struct ladder_scenario cache_destroy;
 extern const struct ladder_scenario cache_register;
 extern const struct ladder_scenario cache_block;
 extern const struct ladder_scenario cache_block_leave;
+extern const struct ladder_scenario cache_block_again;
 extern const struct ladder_scenario cache_give_way;
 extern const struct ladder_scenario cache_replace;
 extern const struct ladder_scenario cache_change;
