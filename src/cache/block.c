@@ -19,10 +19,13 @@
 #define TRIM_BATCH 32
 #endif
 
-/* One for each region, and room for those that are idle or on their way out. */
+/*
+ * Room for those that are idle or on their way out, and for some that are used: a
+ * block is as large as eight regions, so where fewer share one they need not.
+ */
 static uint32_t nr_blocks(uint32_t nr_regions)
 {
-	return nr_regions + IDLE_BLOCKS + 2 * TRIM_BATCH;
+	return nr_regions / 8 + IDLE_BLOCKS + 2 * TRIM_BATCH;
 }
 
 /* A slot: number of the region, pages less one, and whether it may be written. */

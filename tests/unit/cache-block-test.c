@@ -149,6 +149,31 @@ TEST(what_no_block_has_room_for_is_subscribed_for_itself)
 	tear_down(&x);
 }
 
+TEST(where_there_is_no_block_more_regions_are_subscribed_for_themselves)
+{
+	struct mmn_cache_config config = { .max_regions = 600 };
+	struct mmn_cache_region *region;
+	uintptr_t i, nr, single = 0;
+	struct fixture x;
+
+	set_up_with(&x, &config);
+	nr = x.cache->blocks.nr_all;
+	t_gt(nr, IDLE_LIMIT);
+	t_gt(config.max_regions, nr);
+	for (i = 0; i < config.max_regions; i++) {
+		region = get(&x, i * BLOCK_PAGES, 1, READ);
+		t_eq(is_single(region), i >= nr);
+		single += is_single(region);
+		mmn_cache_put(x.cache, region);
+	}
+	t_eq(subscriptions(&x), config.max_regions);
+	unmap_and_settle(&x, 0, config.max_regions * BLOCK_PAGES);
+	t_eq(stats_of(&x).invalidated, config.max_regions);
+	t_eq(single, config.max_regions - nr);
+	check_blocks(&x);
+	tear_down(&x);
+}
+
 TEST(what_takes_the_place_of_others_is_subscribed_for_itself)
 {
 	struct mmn_cache_region *region;
