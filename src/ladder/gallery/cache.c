@@ -497,6 +497,34 @@ const struct ladder_scenario cache_block = {
 	.check = check_found,
 };
 
+/* A change is open beside the region, all the time. */
+static void set_up_beside(void)
+{
+	static struct mmn_invalidate_desc beside;
+
+	set_up_block();
+	mmn_invalidate_desc_init(&beside, scene.state, MMN_EVENT_UNMAP,
+				 OTHER_PAGE, OTHER_PAGE + PAGE_BYTES - 1);
+	ladder_assert(!mmn_invalidate_start(&beside));
+	begin_to_get(1);
+	ladder_assert(scene.region->block != NULL);
+	ladder_assert(!region_subscribe(scene.region));
+}
+
+const struct ladder_scenario cache_block_beside = {
+	.name = "cache-block-beside",
+	.what = "a region is subscribed for itself besides while its page "
+		"changes",
+	.explanation = "A change that begins calls back twice; a mark of the "
+		       "first call may be taken off,\nthat of the second finds "
+		       "the registration.",
+	.setup = set_up_beside,
+	.each = each,
+	.threads = { register_it, change_memory },
+	.titles = { "get", "change" },
+	.check = check_found,
+};
+
 /* What the notifier calls, alone. */
 static void call_back_on(struct mmn_range_subscription *sub)
 {

@@ -68,6 +68,7 @@ const struct ladder_scenario *const ladder_gallery[] = {
 	&cache_destroy,
 	&cache_register,
 	&cache_block,
+	&cache_block_beside,
 	&cache_block_leave,
 	&cache_block_again,
 	&cache_give_way,

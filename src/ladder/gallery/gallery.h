@@ -76,6 +76,7 @@ extern const struct ladder_scenario cache_evict;
 extern const struct ladder_scenario cache_destroy;
 extern const struct ladder_scenario cache_register;
 extern const struct ladder_scenario cache_block;
+extern const struct ladder_scenario cache_block_beside;
 extern const struct ladder_scenario cache_block_leave;
 extern const struct ladder_scenario cache_block_again;
 extern const struct ladder_scenario cache_give_way;
