@@ -68,6 +68,20 @@ void mmn_wait_briefly(uint32_t *word, uint32_t seen)
 	futex_wait(word, seen, NULL);
 }
 
+/* Who has a processor is done by then. */
+#define YIELDS 32
+#define PAUSE_NS 50000
+
+void mmn_give_way(uint32_t turn)
+{
+	const struct timespec pause = { .tv_nsec = PAUSE_NS };
+
+	if (turn < YIELDS)
+		mmn_syscall0(__NR_sched_yield);
+	else
+		mmn_syscall2(__NR_nanosleep, &pause, NULL);
+}
+
 int mmn_wake(uint32_t *word, int nr)
 {
 	long ret = mmn_syscall3(__NR_futex, word, FUTEX_WAKE_PRIVATE, nr);

@@ -41,6 +41,17 @@ void mmn_wait_on_two(uint32_t *a, uint32_t seen_a, uint32_t *b,
 void mmn_wait_briefly(uint32_t *word, uint32_t seen);
 
 /*
+ * mmn_give_way - let others run, while what is waited for has nobody who wakes
+ * @turn: how often this one has waited, from 0 on
+ *
+ * For who waits for a bounded number of instructions of another thread and looks
+ * in between.  Yields at first; then it sleeps, for a thread of a real-time
+ * policy that yields holds up those of lower priority all the same.
+ * Context: may sleep; errno is not touched.
+ */
+void mmn_give_way(uint32_t turn);
+
+/*
  * mmn_wake - wake up to @nr threads that sleep on @word
  *
  * Context: any, also signal handlers.

@@ -3,7 +3,7 @@
 
 #include "base/atomic.h"
 #include "base/bug.h"
-#include "base/syscall.h"
+#include "base/wait.h"
 #include "cache/cache.h"
 
 /*
@@ -178,7 +178,7 @@ void block_await_callbacks(struct block *block)
 	struct mmn_cache *cache = block->cache;
 	struct blocks *blocks = &cache->blocks;
 	struct mmn_sigmask saved;
-	uint32_t i, old;
+	uint32_t i, old, turn = 0;
 
 	/*
 	 * Those who come behind this do not find what has left before.
@@ -196,7 +196,7 @@ void block_await_callbacks(struct block *block)
 		/* relaxed: who is late is waited for a little longer */
 		mmn_store_relaxed(&blocks->phase, old + 1);
 		while (has_callers(block, old))
-			mmn_syscall0(__NR_sched_yield);
+			mmn_give_way(turn++);
 	}
 	mmn_mutex_unlock(&cache->grace);
 	mmn_signals_release(&saved);

@@ -8,6 +8,7 @@
 #include "base/process.h"
 #include "base/rcu.h"
 #include "base/syscall.h"
+#include "base/wait.h"
 #include "cache/cache.h"
 
 __thread struct holder *hold_mine
@@ -167,12 +168,14 @@ void hold_init(void)
 /* Once outside is enough: a section that it begins later is not waited for. */
 static void wait_for_section(const struct holder *holder)
 {
+	uint32_t turn = 0;
+
 	/*
 	 * pair(hold_section): acquire, with the release in hold_leave().
 	 * Without it the worker misses a reference that was taken inside.
 	 */
 	while (mmn_load_acquire(&holder->section))
-		mmn_syscall0(__NR_sched_yield);
+		mmn_give_way(turn++);
 }
 
 void hold_barrier(void)

@@ -4,6 +4,8 @@
 
 #include <mmn/debug.h>
 #include <pthread.h>
+#include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -209,4 +211,51 @@ TEST(signal_ends_the_wait_without_an_error)
 	t_err(mmn_wait_on(&word, 0, &deadline), 0);
 	mmn_store_relaxed(&disturber.stop, 1); /* relaxed: as above */
 	pthread_join(thread, NULL);
+}
+
+struct giver {
+	sem_t go;
+	uint32_t given;
+};
+
+static void set_real_time(int priority)
+{
+	struct sched_param param = { .sched_priority = priority };
+
+	if (pthread_setschedparam(pthread_self(), SCHED_FIFO, &param))
+		t_skip("real-time policies are not allowed");
+}
+
+static void *give(void *arg)
+{
+	struct giver *giver = arg;
+
+	sem_wait(&giver->go);
+	/* relaxed: nothing else is read */
+	mmn_store_relaxed(&giver->given, 1);
+	return NULL;
+}
+
+/* On one processor; a thread that only yields has it for ever. */
+TEST(who_gives_way_lets_those_of_lower_priority_run)
+{
+	struct giver giver = { .given = 0 };
+	pthread_t thread;
+	uint32_t turn = 0;
+	cpu_set_t one;
+
+	t_need_kernel("priorities");
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	t_err(pthread_setaffinity_np(pthread_self(), sizeof(one), &one), 0);
+	set_real_time(1);
+	t_err(sem_init(&giver.go, 0, 0), 0);
+	t_err(pthread_create(&thread, NULL, give, &giver), 0);
+	set_real_time(2);
+	sem_post(&giver.go);
+	/* relaxed: nothing else is read */
+	while (!mmn_load_relaxed(&giver.given))
+		mmn_give_way(turn++);
+	t_err(pthread_join(thread, NULL), 0);
+	sem_destroy(&giver.go);
 }
