@@ -611,6 +611,8 @@ static int end(struct region *region, uint64_t seq)
 static bool may_read_in_block(struct region *region, uint64_t *ret_seq)
 {
 	return !mmn_range_read_begin_try(&region->block->sub, ret_seq) &&
+	       /* None: in a fork child. */
+	       *ret_seq &&
 	       /* relaxed: the word orders it, as it does the mark */
 	       !mmn_load_relaxed(&region->cache->blocks.released) &&
 	       /* relaxed: to save a registration that is in vain */

@@ -345,6 +345,40 @@ TEST(a_fork_child_sees_nothing_valid)
 	tear_down(&x);
 }
 
+/* The first time only. */
+static int fork_inside(struct fixture *x, struct mmn_cache_region *region)
+{
+	(void)region;
+	if (x->step++ == 0)
+		*(pid_t *)x->arg = fork();
+	return 0;
+}
+
+/* The child comes back from the op as well. */
+TEST(a_fork_inside_the_op_leaves_the_get_to_the_parent)
+{
+	struct mmn_cache_region *region = NULL;
+	struct fixture x;
+	pid_t child = -1;
+	int status, err;
+
+	t_need_kernel("a fork of a program with threads is not whole");
+	if (T_TSAN)
+		t_skip("threads in a fork child");
+	set_up(&x);
+	touch(&x, 0, 1, READ);
+	x.script.in_register = fork_inside;
+	x.arg = &child;
+	err = mmn_cache_get(x.cache, BASE + 5 * PAGE, PAGE, READ, &region);
+	if (!child)
+		_exit(err != -ESTALE || x.step != 1);
+	t_err(err, 0);
+	t_eq(waitpid(child, &status, 0), child);
+	t_ok(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	mmn_cache_put(x.cache, region);
+	tear_down(&x);
+}
+
 TEST(a_request_that_can_never_fit_evicts_nothing)
 {
 	struct mmn_cache_config config = { .max_bytes = 4 * PAGE };
