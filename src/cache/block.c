@@ -134,6 +134,9 @@ static bool invalidate(struct mmn_range_subscription *sub,
 	uint64_t caller, word;
 
 	(void)cur_seq;
+	/* A fork, for most: nobody has to find it open. */
+	if (!region_is_concerned(block->cache, true, desc))
+		return true;
 	/* relaxed: ordered for a get as the mark is, by the word */
 	if (desc->event == MMN_EVENT_RELEASE)
 		mmn_store_relaxed(&block->cache->blocks.released, 1);
