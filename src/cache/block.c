@@ -485,9 +485,9 @@ static void unsubscribe(struct mmn_cache *cache, struct block **taken,
 			.sub = &taken[i]->sub,
 		};
 	}
-	if (!nr || !mmn_range_subscription_edit(cache->state, edits, nr))
+	if (!mmn_range_subscription_edit(cache->state, edits, nr))
 		return;
-	/* The state was released: each knows whether it is there. */
+	/* One of them is not there any more: as far as it goes. */
 	for (i = 0; i < nr; i++)
 		mmn_range_subscription_remove(edits[i].sub);
 }
@@ -501,6 +501,8 @@ void blocks_trim(struct mmn_cache *cache, bool all)
 		cache_lock_quietly(cache);
 		nr = take_idle(cache, all ? 0 : IDLE_BLOCKS, taken);
 		mmn_mutex_unlock(&cache->lock);
+		if (!nr)
+			return;
 		unsubscribe(cache, taken, nr);
 		cache_lock_quietly(cache);
 		for (i = 0; i < nr; i++)
