@@ -252,9 +252,22 @@ static struct block *add_block(struct mmn_cache *cache, uintptr_t start)
 	return block;
 }
 
+/* B1, where nothing begins. */
+static bool is_empty(const struct block *block)
+{
+	uint32_t i;
+
+	for (i = 0; i < NR_GROUPS; i++)
+		/* relaxed: those that have left were accounted under the lock */
+		if (mmn_load_relaxed(&block->begins[i]))
+			return false;
+	return !block->nr_regions;
+}
+
 /* Nobody has it, and it is not inserted. */
 static void free_block(struct block *block)
 {
+	mmn_check(is_empty(block));
 	list_add(&block->link, &block->cache->blocks.free);
 }
 

@@ -32,6 +32,7 @@ void cache_check(struct mmn_cache *cache)
 	mmn_check(!stats->regions == !stats->cached_bytes);
 	mmn_check(!cache->nr_pending == list_is_empty(&cache->pending));
 	mmn_check(!stats->quarantined == !stats->quarantined_bytes);
+	mmn_check(!cache->blocks.nr_idle == list_is_empty(&cache->blocks.idle));
 	mmn_check(stats->cached_bytes + stats->quarantined_bytes +
 			  cache->pending_bytes <=
 		  cache->config.max_bytes);

@@ -251,7 +251,7 @@ cache_unlock(struct mmn_cache *cache,
 	mmn_signals_release(saved);
 }
 
-/* K1, and the ends of G1 and G2; lock held, selfcheck builds. */
+/* K1, and the ends of G1, G2 and B3; lock held, selfcheck builds. */
 void cache_check(struct mmn_cache *cache);
 
 /* Something has moved: wake those who wait for room or for others; lock held. */
