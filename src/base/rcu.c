@@ -202,6 +202,7 @@ static int try_thread(void)
 {
 	int err, cancel, pid = getpid();
 	pthread_t thread;
+	uint32_t turn = 0;
 	long number;
 
 	err = mmn_thread_create(&thread, NULL, say_number, &number);
@@ -212,7 +213,7 @@ static int try_thread(void)
 	pthread_join(thread, NULL);
 	pthread_setcancelstate(cancel, NULL);
 	while (!mmn_syscall3(__NR_tgkill, pid, number, 0))
-		mmn_syscall0(__NR_sched_yield);
+		mmn_give_way(turn++);
 	return 0;
 }
 

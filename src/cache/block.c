@@ -144,8 +144,7 @@ static bool invalidate(struct mmn_range_subscription *sub,
 	caller = BLOCK_CALLER(mmn_load_relaxed(&block->cache->blocks.phase));
 	/*
 	 * pair(cache_block): acquire, with the release in block_enter().
-	 * Without it the region is not there yet, or not yet PENDING: it is
-	 * marked, and the mark is lost.
+	 * Without it the region is not there yet.
 	 * pair(cache_block): release, with the acquire in block_enter().
 	 * Without it the get that comes behind does not find the change open.
 	 * pair(cache_callers): acquire, with the release in

@@ -63,7 +63,7 @@ struct region;
 /* Of one region: what begins before a change is looked for that far. */
 #define BLOCK_REGION_PAGES 32
 
-/* block->word: a bit per group, and above them two counts. */
+/* block->word: a bit per group, and above them two counts of up to 65535 each. */
 #define BLOCK_CALLER(phase) (UINT64_C(1) << (32 + 16 * ((phase)&1)))
 #define BLOCK_CALLERS(phase) (BLOCK_CALLER(phase) * UINT64_C(0xffff))
 

@@ -261,8 +261,7 @@ bool region_publish(struct region *region, uint64_t seq)
 	if (MMN_INJECT(MMN_INJECT_RETRY_SKIP))
 		mmn_fetch_and_relaxed(&region->state, ~(uint32_t)REGION_GONE);
 	/*
-	 * The sequence tells of a state that was released, for which nobody
-	 * calls back.
+	 * The sequence tells of a fork: in the child nobody calls back.
 	 *
 	 * pair(cache_gone): release, with the acquire in kill().  Without it as
 	 * there.

@@ -10,7 +10,6 @@
 
 #include "base/inject.h"
 #include "base/probe.h"
-#include "base/syscall.h"
 #include "base/time.h"
 #include "base/wait.h"
 
@@ -232,7 +231,7 @@ int mmn_range_subscription_insert(struct mmn_range_subscription *public_sub,
  */
 static bool claim_removal(struct range_sub *sub, uint32_t status)
 {
-	uint32_t inserted;
+	uint32_t inserted, turn = 0;
 
 	do {
 		inserted = SUB_INSERTED;
@@ -245,7 +244,7 @@ static bool claim_removal(struct range_sub *sub, uint32_t status)
 			return true;
 		/* An edit has it; it may still come to nothing. */
 		if (inserted == SUB_EDITED)
-			mmn_syscall0(__NR_sched_yield);
+			mmn_give_way(turn++);
 	} while (inserted == SUB_EDITED);
 	return false;
 }
