@@ -14,6 +14,9 @@
 #define IDLE_BLOCKS 256
 #endif
 
+/* Changes that call an idle one in vain before it is removed. */
+#define IDLE_CALLS 64
+
 /* How many are removed in one step, while changes wait. */
 #ifndef TRIM_BATCH
 #define TRIM_BATCH 32
@@ -127,6 +130,33 @@ static void invalidate_in(struct block *block, uint32_t groups,
 	}
 }
 
+/* While it is idle there is nothing to be told. */
+static void wear(struct block *block)
+{
+	struct mmn_cache *cache = block->cache;
+	/* relaxed, all: counted only, and exact because it is exchanged */
+	uint32_t left = mmn_load_relaxed(&block->calls_left);
+
+	if (likely(!left) ||
+	    !mmn_cmpxchg_relaxed(&block->calls_left, &left, left - 1) ||
+	    left > 1)
+		return;
+	mmn_fetch_add_relaxed(&cache->blocks.nr_worn, 1);
+	cache_ring_soon(cache);
+}
+
+/* Used again, or removed; lock held. */
+static void leave_idle(struct block *block)
+{
+	struct blocks *blocks = &block->cache->blocks;
+
+	list_del(&block->link);
+	blocks->nr_idle--;
+	/* relaxed, both: see wear() */
+	if (!mmn_xchg_relaxed(&block->calls_left, 0))
+		mmn_fetch_sub_relaxed(&blocks->nr_worn, 1);
+}
+
 static bool invalidate(struct mmn_range_subscription *sub,
 		       const struct mmn_invalidate_desc *desc, uint64_t cur_seq)
 {
@@ -159,6 +189,7 @@ static bool invalidate(struct mmn_range_subscription *sub,
 	 * while this callback hides it.
 	 */
 	mmn_fetch_sub_release(&block->word, caller);
+	wear(block);
 	return true;
 }
 
@@ -336,10 +367,8 @@ void block_enter(struct region *region)
 	region->block = block;
 	if (!block)
 		return;
-	if (!block->nr_regions++ && !region->founds) {
-		list_del(&block->link);
-		region->cache->blocks.nr_idle--;
-	}
+	if (!block->nr_regions++ && !region->founds)
+		leave_idle(block);
 	page = page_of(block, region->public.start);
 	pages = page_of(block, region->public.last) - page + 1;
 	/* relaxed, all: the word orders them, the bit the slot besides */
@@ -426,6 +455,8 @@ void block_put(struct region *region)
 	if (block->is_inserted) {
 		list_add_tail(&block->link, &blocks->idle);
 		blocks->nr_idle++;
+		/* relaxed: see wear() */
+		mmn_store_relaxed(&block->calls_left, IDLE_CALLS);
 	} else {
 		remove_block(block);
 		free_block(block);
@@ -466,18 +497,27 @@ void blocks_fini(struct blocks *blocks)
 	cache_unmap(blocks->table, nr_places(nr) * (uint64_t)sizeof(uint32_t));
 }
 
-/* Out of the table, the longest idle ones first; lock held. */
+/*
+ * Out of the table: those that are worn out, and of the others the longest idle
+ * ones; lock held.
+ */
 static uint32_t take_idle(struct mmn_cache *cache, uint32_t keep,
 			  struct block **taken)
 {
 	struct blocks *blocks = &cache->blocks;
-	struct block *block;
+	struct block *block, *next;
 	uint32_t nr = 0;
 
-	while (blocks->nr_idle > keep && nr < TRIM_BATCH) {
-		block = list_first_entry(&blocks->idle, struct block, link);
-		list_del(&block->link);
-		blocks->nr_idle--;
+	/* relaxed, both: the worker does not sleep before there are none */
+	if (blocks->nr_idle <= keep && !mmn_load_relaxed(&blocks->nr_worn))
+		return 0;
+	list_for_each_safe (block, next, &blocks->idle, link) {
+		if (nr == TRIM_BATCH)
+			break;
+		if (blocks->nr_idle <= keep &&
+		    mmn_load_relaxed(&block->calls_left))
+			continue;
+		leave_idle(block);
 		remove_block(block);
 		taken[nr++] = block;
 	}

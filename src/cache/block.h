@@ -75,7 +75,7 @@ struct region;
  *     buried yet; and bit m of word is set.
  * B2  nr_regions is the number of regions that have this block: from PENDING
  *     until they are FREE.
- * B3  It is on cache->idle_blocks  <=>  it is inserted and nr_regions is 0.
+ * B3  It is on blocks->idle  <=>  it is in the table, inserted, and nr_regions is 0.
  */
 struct block {
 	/* atomic: groups: set under lock; BLOCK_CALLERS: by callbacks */
@@ -85,6 +85,8 @@ struct block {
 	uintptr_t start;
 	/* atomic: written under lock: pages of the largest there ever was */
 	uint32_t longest;
+	/* atomic: while it is idle, calls until it is worn out; 0 while used */
+	uint32_t calls_left;
 	/* lock, all of these. B2, B3 */
 	uint32_t nr_regions;
 	/* The subscription may be looked at by others than its founder. */
@@ -109,6 +111,8 @@ struct blocks {
 	uint32_t phase;
 	/* atomic: set by callbacks: the state was released, nothing is got */
 	uint32_t released;
+	/* atomic: idle ones that are worn out; for a moment one too few */
+	uint32_t nr_worn;
 	/* numbers and one, by hash */
 	uint32_t *table;
 	uint32_t nr_all;
@@ -156,7 +160,10 @@ void block_await_callbacks(struct block *block);
 /* The region has it no more; lock held. */
 void block_put(struct region *region);
 
-/* Remove subscriptions that nobody has used for long, or @all idle ones. */
+/*
+ * Remove the subscriptions of idle blocks: of the oldest where there are many, and of
+ * those that changes have called in vain too often; or @all.
+ */
 void blocks_trim(struct mmn_cache *cache, bool all);
 
 #endif

@@ -54,6 +54,7 @@ static void sleep_until_rung(struct mmn_cache *cache, bool stopping)
 	/* relaxed: the exchange orders them after whatever was rung for */
 	if (!mmn_load_relaxed(&cache->kicked) &&
 	    !mmn_load_relaxed(&cache->dead) &&
+	    !mmn_load_relaxed(&cache->blocks.nr_worn) &&
 	    mmn_load_relaxed(&cache->stop) == stopping &&
 	    mmn_load_relaxed(&cache->nr_retired) == cache->nr_examined)
 		mmn_wait_on(&cache->asleep, WORKER_ASLEEP, NULL);

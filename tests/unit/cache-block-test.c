@@ -11,6 +11,7 @@
 enum {
 	/* As in block.c. */
 	IDLE_LIMIT = 256,
+	IDLE_CALLS = 64,
 };
 
 /* Subscriptions of the address space. */
@@ -788,6 +789,52 @@ TEST(idle_blocks_are_kept_up_to_a_limit_and_the_oldest_go_first)
 	x.state = state;
 	t_eq(subscriptions(&x), 0);
 	mmn_state_put(state);
+}
+
+static uint32_t nr_worn(struct fixture *x)
+{
+	/* relaxed: looked at only */
+	return mmn_load_relaxed(&x->cache->blocks.nr_worn);
+}
+
+static void change_in_vain(struct fixture *x, uint32_t times)
+{
+	while (times--)
+		unmap(x, 500, 3);
+}
+
+TEST(an_idle_block_that_changes_call_in_vain_goes)
+{
+	struct fixture x;
+	int i;
+
+	set_up(&x);
+	touch(&x, 0, 1, READ);
+	change_in_vain(&x, 3 * IDLE_CALLS);
+	unmap_and_settle(&x, 0, 1);
+	change_in_vain(&x, IDLE_CALLS - 1);
+	t_eq(subscriptions(&x), 1);
+	/* Used again, and again called in vain. */
+	touch(&x, 9, 1, READ);
+	unmap_and_settle(&x, 9, 1);
+	change_in_vain(&x, IDLE_CALLS - 1);
+	t_eq(nr_idle(&x), 1);
+	change_in_vain(&x, 1);
+	until(!subscriptions(&x));
+	t_eq(nr_idle(&x), 0);
+	t_eq(nr_worn(&x), 0);
+	check_blocks(&x);
+	/* One of several, and one that is used before the worker comes. */
+	for (i = 0; i < 5; i++)
+		touch(&x, (uintptr_t)i * BLOCK_PAGES, 1, READ);
+	unmap_and_settle(&x, 0, 5 * BLOCK_PAGES);
+	t_eq(nr_idle(&x), 5);
+	change_in_vain(&x, IDLE_CALLS);
+	touch(&x, 0, 1, READ);
+	until(subscriptions(&x) == 5 && !nr_worn(&x));
+	t_eq(nr_idle(&x), 4);
+	check_blocks(&x);
+	tear_down(&x);
 }
 
 TEST(registrations_that_fail_do_not_pile_up_blocks)
