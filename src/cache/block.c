@@ -24,11 +24,11 @@
 
 /*
  * Room for those that are idle or on their way out, and for some that are used: a
- * block is as large as eight regions, so where fewer share one they need not.
+ * block is as large as 64 regions, so where fewer share one they need not.
  */
 static uint32_t nr_blocks(uint32_t nr_regions)
 {
-	return nr_regions / 8 + IDLE_BLOCKS + 2 * TRIM_BATCH;
+	return nr_regions / 64 + IDLE_BLOCKS + 2 * TRIM_BATCH;
 }
 
 /* A slot: number of the region, pages less one, and whether it may be written. */
@@ -84,49 +84,75 @@ static void invalidate_at(struct block *block, uint32_t page, uint32_t first,
 		region_invalidate(&cache->regions[slot >> SLOT_NUMBER_SHIFT]);
 }
 
-/* Bits @first to @last, where a group has some of them. */
-static uint32_t bits_in(uint32_t group, uint32_t first, uint32_t last)
+/* Bits of a word that stand for pages @first to @last, of which it has some. */
+static uint32_t bits_in(uint32_t word, uint32_t first, uint32_t last)
 {
-	uint32_t begin = group * GROUP_PAGES, bits = UINT32_MAX;
+	uint32_t begin = word * WORD_PAGES, bits = UINT32_MAX;
 
 	if (first > begin)
 		bits <<= first - begin;
-	if (last < begin + GROUP_PAGES - 1)
-		bits &= UINT32_MAX >> (begin + GROUP_PAGES - 1 - last);
+	if (last < begin + WORD_PAGES - 1)
+		bits &= UINT32_MAX >> (begin + WORD_PAGES - 1 - last);
 	return bits;
+}
+
+/* struct pages - those of a block that a change is about */
+struct pages {
+	/* from here on a region may begin that reaches into them */
+	uint32_t from;
+	uint32_t first;
+	uint32_t last;
+};
+
+static void invalidate_in_word(struct block *block, uint32_t word,
+			       const struct pages *pages,
+			       const struct mmn_invalidate_desc *desc)
+{
+	/*
+	 * pair(cache_left): acquire, with the release in block_leave().  Without
+	 * it the region is found by who gets it behind this callback.
+	 * pair(cache_begins): acquire, with the release in block_enter().
+	 * Without it a region that has entered since the word was read has the
+	 * number of another one that was there before, and that one goes,
+	 * wherever it is now.
+	 */
+	uint32_t bits = mmn_load_acquire(&block->begins[word]);
+
+	bits &= bits_in(word, pages->from, pages->last);
+	for (; bits; bits &= bits - 1)
+		invalidate_at(block,
+			      word * WORD_PAGES + (uint32_t)__builtin_ctz(bits),
+			      pages->first, desc);
+}
+
+static struct pages pages_of(const struct block *block,
+			     const struct mmn_invalidate_desc *desc)
+{
+	struct pages pages = { .first = 0, .last = BLOCK_PAGES - 1 };
+	uint32_t before;
+
+	if (desc->start > block->start)
+		pages.first = page_of(block, desc->start);
+	if (desc->last < block_last(block))
+		pages.last = page_of(block, desc->last);
+	/* relaxed: the bit of one that is longer comes with it */
+	before = mmn_load_relaxed(&block->longest) - 1;
+	pages.from = pages.first > before ? pages.first - before : 0;
+	return pages;
 }
 
 static void invalidate_in(struct block *block, uint32_t groups,
 			  const struct mmn_invalidate_desc *desc)
 {
-	uint32_t first = 0, last = BLOCK_PAGES - 1, from, group, bits;
+	struct pages pages = pages_of(block, desc);
+	uint32_t word = pages.from / WORD_PAGES;
 
-	if (desc->start > block->start)
-		first = page_of(block, desc->start);
-	if (desc->last < block_last(block))
-		last = page_of(block, desc->last);
-	/* relaxed: the bit of one that is longer comes with it */
-	from = mmn_load_relaxed(&block->longest) - 1;
-	from = first > from ? first - from : 0;
-	groups &= bits_in(0, from / GROUP_PAGES, last / GROUP_PAGES);
-	for (; groups; groups &= groups - 1) {
-		group = (uint32_t)__builtin_ctz(groups);
-		/*
-		 * pair(cache_left): acquire, with the release in block_leave().
-		 * Without it the region is found by who gets it behind this
-		 * callback.
-		 * pair(cache_begins): acquire, with the release in
-		 * block_enter().  Without it a region that has entered since
-		 * the word was read has the number of another one that was
-		 * there before, and that one goes, wherever it is now.
-		 */
-		bits = mmn_load_acquire(&block->begins[group]);
-		bits &= bits_in(group, from, last);
-		for (; bits; bits &= bits - 1)
-			invalidate_at(block,
-				      group * GROUP_PAGES +
-					      (uint32_t)__builtin_ctz(bits),
-				      first, desc);
+	while (word <= pages.last / WORD_PAGES) {
+		if (groups >> word * WORD_PAGES / GROUP_PAGES & 1)
+			invalidate_in_word(block, word++, &pages, desc);
+		else
+			word = (word / (GROUP_PAGES / WORD_PAGES) + 1) *
+			       (GROUP_PAGES / WORD_PAGES);
 	}
 }
 
@@ -287,7 +313,7 @@ static bool is_empty(const struct block *block)
 {
 	uint32_t i;
 
-	for (i = 0; i < NR_GROUPS; i++)
+	for (i = 0; i < BLOCK_PAGES / WORD_PAGES; i++)
 		/* relaxed: those that have left were accounted under the lock */
 		if (mmn_load_relaxed(&block->begins[i]))
 			return false;
@@ -329,8 +355,8 @@ static bool may_share(const struct region *region)
 static bool begins_at(const struct block *block, uint32_t page)
 {
 	/* relaxed: the lock orders those that are in its way */
-	return mmn_load_relaxed(&block->begins[page / GROUP_PAGES]) >>
-		       page % GROUP_PAGES &
+	return mmn_load_relaxed(&block->begins[page / WORD_PAGES]) >>
+		       page % WORD_PAGES &
 	       1;
 }
 
@@ -379,8 +405,8 @@ void block_enter(struct region *region)
 	 * pair(cache_begins): release, with the acquire in invalidate_in().
 	 * Without it as there.
 	 */
-	mmn_fetch_or_release(&block->begins[page / GROUP_PAGES],
-			     UINT32_C(1) << page % GROUP_PAGES);
+	mmn_fetch_or_release(&block->begins[page / WORD_PAGES],
+			     UINT32_C(1) << page % WORD_PAGES);
 	/*
 	 * pair(cache_block): release, with the acquire in invalidate().  Without
 	 * it as there.
@@ -400,8 +426,8 @@ void block_leave(struct region *region)
 	 * pair(cache_left): release, with the acquire in invalidate_in().
 	 * Without it as there.
 	 */
-	mmn_fetch_and_release(&block->begins[page / GROUP_PAGES],
-			      ~(UINT32_C(1) << page % GROUP_PAGES));
+	mmn_fetch_and_release(&block->begins[page / WORD_PAGES],
+			      ~(UINT32_C(1) << page % WORD_PAGES));
 }
 
 int block_subscribe(struct block *block)

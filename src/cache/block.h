@@ -6,10 +6,10 @@
  *
  * Subscribing costs more than all the rest of a miss, and a change over many
  * regions calls back once for each, from memory that is in no cache of the
- * processor.  So small regions that lie in one aligned block of 1024 pages share a
- * subscription, which stays when they go.  Its callback finds them by itself: in
- * 32 words there is a bit for each page in which a region begins; one word above
- * them says in which of those there may be some, and how many callbacks look.
+ * processor.  So small regions that lie in one aligned block of 8192 pages share a
+ * subscription, which stays when they go.  Its callback finds them by itself: there
+ * is a bit for each page in which a region begins; one word above them says in
+ * which groups of 256 pages there may be some, and how many callbacks look.
  *
  *	CPU0: get                            CPU1: a change
  *
@@ -57,9 +57,13 @@
 struct mmn_cache;
 struct region;
 
-#define BLOCK_PAGES 1024
-#define GROUP_PAGES 32
-#define NR_GROUPS (BLOCK_PAGES / GROUP_PAGES)
+/* The explorer has smaller ones. */
+#ifndef GROUP_PAGES
+#define GROUP_PAGES 256
+#endif
+#define BLOCK_PAGES (32 * GROUP_PAGES)
+/* Of one word of bits. */
+#define WORD_PAGES 32
 /* Of one region: what begins before a change is looked for that far. */
 #define BLOCK_REGION_PAGES 32
 
@@ -98,7 +102,7 @@ struct block {
 	struct list_head link;
 	struct mmn_range_subscription sub;
 	/* atomic: bits of pages: set under lock, cleared by who is last there */
-	uint32_t begins[NR_GROUPS];
+	uint32_t begins[BLOCK_PAGES / WORD_PAGES];
 	/* atomic: written under lock before the bit: slot_of_region() */
 	uint32_t slots[BLOCK_PAGES];
 };

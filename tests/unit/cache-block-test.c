@@ -318,9 +318,18 @@ static void change_around(struct fixture *x, uintptr_t first, size_t pages,
 TEST(a_change_takes_a_region_if_and_only_if_it_overlaps_it)
 {
 	static const size_t sizes[] = { 1, 2, 7, BLOCK_REGION_PAGES };
-	static const uintptr_t ends[] = { 0,   31,	    32,	     33,
-					  64,  95,	    500,     511,
-					  992, BLOCK_PAGES, 2 * 1024 };
+	static const uintptr_t ends[] = {
+		0,
+		WORD_PAGES - 1,
+		WORD_PAGES,
+		WORD_PAGES + 1,
+		2 * WORD_PAGES,
+		GROUP_PAGES,
+		3 * GROUP_PAGES - 1,
+		BLOCK_PAGES - GROUP_PAGES,
+		BLOCK_PAGES,
+		2 * BLOCK_PAGES,
+	};
 	struct fixture x;
 	size_t i, j;
 
@@ -383,14 +392,22 @@ static bool overlaps(const struct mmn_cache_region *region, uintptr_t first,
 	       region->last >= BASE + first * PAGE;
 }
 
-/* Mostly near the borders of groups, so that they come close. */
+/* Mostly around borders of words, groups and blocks, so that they come close. */
 static uintptr_t random_page(uint64_t random)
 {
-	uintptr_t page = random % AREA;
+	static const uintptr_t borders[] = {
+		WORD_PAGES,
+		GROUP_PAGES,
+		BLOCK_PAGES - GROUP_PAGES,
+		BLOCK_PAGES,
+		BLOCK_PAGES + GROUP_PAGES,
+		2 * BLOCK_PAGES,
+	};
 
-	if (random >> 40 & 3)
-		page = (page & ~(uintptr_t)255) + (random >> 44) % 72;
-	return page % AREA;
+	if (!(random >> 40 & 7))
+		return random % AREA;
+	return borders[(random >> 33) % ARRAY_SIZE(borders)] - WORD_PAGES +
+	       (random >> 44) % 72;
 }
 
 static void list_one(struct fixture *x, uint64_t random)
