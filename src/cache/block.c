@@ -402,7 +402,7 @@ void block_enter(struct region *region)
 		mmn_store_relaxed(&block->longest, pages);
 	mmn_store_relaxed(&block->slots[page], slot_of_region(region, pages));
 	/*
-	 * pair(cache_begins): release, with the acquire in invalidate_in().
+	 * pair(cache_begins): release, with the acquire in invalidate_in_word().
 	 * Without it as there.
 	 */
 	mmn_fetch_or_release(&block->begins[page / WORD_PAGES],
@@ -423,7 +423,7 @@ void block_leave(struct region *region)
 	uint32_t page = page_of(block, region->public.start);
 
 	/*
-	 * pair(cache_left): release, with the acquire in invalidate_in().
+	 * pair(cache_left): release, with the acquire in invalidate_in_word().
 	 * Without it as there.
 	 */
 	mmn_fetch_and_release(&block->begins[page / WORD_PAGES],
