@@ -24,7 +24,7 @@
 
 /*
  * Room for those that are idle or on their way out, and for some that are used: a
- * block is as large as 64 regions, so where fewer share one they need not.
+ * block takes as much memory as 60 regions.
  */
 static uint32_t nr_blocks(uint32_t nr_regions)
 {
@@ -156,7 +156,7 @@ static void invalidate_in(struct block *block, uint32_t groups,
 	}
 }
 
-/* While it is idle there is nothing to be told. */
+/* Called while it is idle: there was nothing to be told. */
 static void wear(struct block *block)
 {
 	struct mmn_cache *cache = block->cache;
@@ -360,7 +360,7 @@ static bool begins_at(const struct block *block, uint32_t page)
 	       1;
 }
 
-/* The block of a region that lies in one, and who begins there can be told. */
+/* The block that a region may enter, a new one if need be; NULL for none. */
 static struct block *block_for(struct region *region)
 {
 	struct mmn_cache *cache = region->cache;
