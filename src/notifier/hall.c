@@ -148,13 +148,14 @@ void hall_enter_slowly(struct hall_pass *pass)
 
 	if (pass_door(pass))
 		return;
+	/* First: a handler that becomes the writer must not wait for us. */
+	pass->is_waiting = true;
 	/*
 	 * pair(hall_wait): the reader's store, with the load in hall_open().
 	 * Without it the writer wakes nobody, and the reader goes to sleep
 	 * having seen the hall closed.
 	 */
 	mmn_fetch_add_seq_cst(&hall->waiting, DOOR_INSIDE);
-	pass->is_waiting = true;
 	do {
 		await_open(hall);
 		raise_door(hall, pass->door);

@@ -70,7 +70,7 @@ struct hall_pass {
 	bool is_inside;
 	/* own thread and its handlers: a handler has lowered the door */
 	bool is_undone;
-	/* own thread: counted in hall->waiting */
+	/* own thread: counted in hall->waiting, or about to be */
 	bool is_waiting;
 };
 
