@@ -209,13 +209,14 @@ static bool invalidate(struct mmn_range_subscription *sub,
 	 */
 	word = mmn_fetch_add_acq_rel(&block->word, caller);
 	invalidate_in(block, (uint32_t)word, desc);
+	/* Before the count: what was found keeps it from being idle until then. */
+	wear(block);
 	/*
 	 * pair(cache_callers): release, with the acquires in has_callers() and
 	 * block_await_callbacks().  Without it the region becomes another one
 	 * while this callback hides it.
 	 */
 	mmn_fetch_sub_release(&block->word, caller);
-	wear(block);
 	return true;
 }
 

@@ -76,7 +76,7 @@ struct region;
  *
  * B1  bit n of begins[m] is set  =>  slots[32 m + n] tells of a region that begins
  *     in that page, has this block, and is PENDING, or LIVE or DYING and not
- *     buried yet; and bit m of word is set.
+ *     buried yet; and the bit of its group in word is set.
  * B2  nr_regions is the number of regions that have this block: from PENDING
  *     until they are FREE.
  * B3  It is on blocks->idle  <=>  it is in the table, inserted, and nr_regions is 0.
@@ -101,7 +101,7 @@ struct block {
 	uint32_t next;
 	struct list_head link;
 	struct mmn_range_subscription sub;
-	/* atomic: bits of pages: set under lock, cleared by who is last there */
+	/* atomic: bits of pages: set under lock, cleared by block_leave() */
 	uint32_t begins[BLOCK_PAGES / WORD_PAGES];
 	/* atomic: written under lock before the bit: slot_of_region() */
 	uint32_t slots[BLOCK_PAGES];
