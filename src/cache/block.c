@@ -240,6 +240,9 @@ void block_await_callbacks(struct block *block)
 	struct mmn_sigmask saved;
 	uint32_t i, old, turn = 0;
 
+	/* Who was in one at a fork is not in the child. */
+	if (!cache_is_live(cache))
+		return;
 	/*
 	 * Those who come behind this do not find what has left before.
 	 *
@@ -532,13 +535,16 @@ static uint32_t take_idle(struct mmn_cache *cache, uint32_t keep,
 			  struct block **taken)
 {
 	struct blocks *blocks = &cache->blocks;
-	struct block *block, *next;
+	struct list_head *link, *next;
+	struct block *block;
 	uint32_t nr = 0;
 
 	/* relaxed, both: the worker does not sleep before there are none */
 	if (blocks->nr_idle <= keep && !mmn_load_relaxed(&blocks->nr_worn))
 		return 0;
-	list_for_each_safe (block, next, &blocks->idle, link) {
+	for (link = blocks->idle.next; link != &blocks->idle; link = next) {
+		next = link->next;
+		block = list_entry(link, struct block, link);
 		if (nr == TRIM_BATCH)
 			break;
 		if (blocks->nr_idle <= keep &&

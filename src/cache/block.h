@@ -115,7 +115,7 @@ struct blocks {
 	uint32_t phase;
 	/* atomic: set by callbacks: the state was released, nothing is got */
 	uint32_t released;
-	/* atomic: idle ones that are worn out; for a moment one too few */
+	/* atomic: idle ones that are worn out; for a moment one too few, or -1 */
 	uint32_t nr_worn;
 	/* numbers and one, by hash */
 	uint32_t *table;
@@ -156,8 +156,8 @@ void block_abandon(struct region *region);
 void block_leave(struct region *region);
 
 /*
- * Callbacks that may have found one that has left are over.  Of bounded length;
- * not with the lock held.
+ * Wait until callbacks that may have found one that has left are over: they neither
+ * sleep nor wait, but handlers may interrupt them.  Not with the lock held.
  */
 void block_await_callbacks(struct block *block);
 

@@ -76,12 +76,18 @@ void *cache_map(uint64_t bytes)
 				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
 				0);
 
-	if (ret < 0 && ret >= -4095)
-		return NULL;
+	return ret < 0 && ret >= -4095 ? NULL : (void *)ret;
+}
+
+/* What is used all over, if much is used. */
+static void *map_huge(uint64_t bytes)
+{
+	void *memory = cache_map(bytes);
+
 	/* A hint: of no matter when the kernel has no huge pages. */
-	if (bytes >= HUGE_BYTES)
-		mmn_syscall3(__NR_madvise, ret, bytes, MADV_HUGEPAGE);
-	return (void *)ret;
+	if (memory && bytes >= HUGE_BYTES)
+		mmn_syscall3(__NR_madvise, memory, bytes, MADV_HUGEPAGE);
+	return memory;
 }
 
 void cache_unmap(void *memory, uint64_t bytes)
@@ -115,9 +121,9 @@ static int map_all(struct mmn_cache *cache)
 	uint32_t nr = cache->nr_slots;
 	struct bucket *buckets;
 
-	cache->regions = cache_map(nr * (uint64_t)sizeof(struct region));
-	cache->used = cache_map(nr);
-	buckets = cache_map(nr_buckets(nr) * (uint64_t)sizeof(*buckets));
+	cache->regions = map_huge(nr * (uint64_t)sizeof(struct region));
+	cache->used = map_huge(nr);
+	buckets = map_huge(nr_buckets(nr) * (uint64_t)sizeof(*buckets));
 	index_init(&cache->index, buckets, nr_buckets(nr),
 		   (uint32_t)__builtin_ctzl(cache->page_mask + 1));
 	if (!blocks_init(&cache->blocks, nr) && cache->regions && cache->used &&
