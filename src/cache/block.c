@@ -38,9 +38,11 @@ static uint32_t nr_blocks(uint32_t nr_regions)
 
 static uint32_t slot_of_region(const struct region *region, uint32_t pages)
 {
-	return region_index(region) << SLOT_NUMBER_SHIFT |
-	       (pages - 1) << SLOT_PAGES_SHIFT |
-	       !!(region->public.access & MMN_CACHE_WRITE);
+	uint32_t slot = region_index(region) << SLOT_NUMBER_SHIFT |
+			(pages - 1) << SLOT_PAGES_SHIFT;
+
+	return region->public.access & MMN_CACHE_WRITE ? slot | SLOT_WRITABLE
+						       : slot;
 }
 
 static uint32_t slot_pages(uint32_t slot)
