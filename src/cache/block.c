@@ -572,11 +572,7 @@ static void unsubscribe(struct mmn_cache *cache, struct block **taken,
 			.sub = &taken[i]->sub,
 		};
 	}
-	if (!mmn_range_subscription_edit(cache->state, edits, nr))
-		return;
-	/* One of them is not there any more: as far as it goes. */
-	for (i = 0; i < nr; i++)
-		mmn_range_subscription_remove(edits[i].sub);
+	cache_unsubscribe(cache, edits, nr);
 }
 
 void blocks_trim(struct mmn_cache *cache, bool all)

@@ -282,6 +282,10 @@ struct mmn_range_subscription *region_sub(struct region *region);
 /* For itself; not with the lock held. */
 int region_subscribe(struct region *region);
 
+/* Several subscriptions, in one step that holds up changes; likewise. */
+void cache_unsubscribe(struct mmn_cache *cache,
+		       const struct mmn_range_edit *removals, uint32_t nr);
+
 /* Does a change concern one that the device may write, or may not? */
 bool region_is_concerned(const struct mmn_cache *cache, bool writable,
 			 const struct mmn_invalidate_desc *desc);

@@ -528,6 +528,18 @@ static const struct mmn_range_ops region_ops = {
 	.invalidate_finish = invalidate_finish,
 };
 
+void cache_unsubscribe(struct mmn_cache *cache,
+		       const struct mmn_range_edit *removals, uint32_t nr)
+{
+	uint32_t i;
+
+	if (!mmn_range_subscription_edit(cache->state, removals, nr))
+		return;
+	/* One of them is not there any more: as far as it goes. */
+	for (i = 0; i < nr; i++)
+		mmn_range_subscription_remove(removals[i].sub);
+}
+
 struct mmn_range_subscription *region_sub(struct region *region)
 {
 	return region->subscribed ? &region->sub : &region->block->sub;

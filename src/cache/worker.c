@@ -137,7 +137,7 @@ static void unsubscribe(struct round *round)
 	struct mmn_range_edit edits[BATCH];
 	struct list_head *link;
 	struct region *region;
-	uint32_t nr = 0, i;
+	uint32_t nr = 0;
 
 	list_for_each_link (link, &round->leaving) {
 		region = list_entry(link, struct region, link);
@@ -149,11 +149,8 @@ static void unsubscribe(struct round *round)
 			.sub = &region->sub,
 		};
 	}
-	if (!nr || !mmn_range_subscription_edit(round->cache->state, edits, nr))
-		return;
-	/* One of them is not there any more: as far as it goes. */
-	for (i = 0; i < nr; i++)
-		mmn_range_subscription_remove(edits[i].sub);
+	if (nr)
+		cache_unsubscribe(round->cache, edits, nr);
 }
 
 /* All of them have left before. */
