@@ -438,21 +438,9 @@ void block_leave(struct region *region)
 
 int block_subscribe(struct block *block)
 {
-	struct mmn_range_config config = {
-		.size = sizeof(config),
-		.flags = MMN_RANGE_INTERRUPTIBLE,
-		.ops = &block_ops,
-		/* The states of the regions take its place. */
-		.lock = mmn_driver_no_lock(),
-	};
-	int err;
+	int err = cache_subscribe(block->cache, &block->sub, &block_ops,
+				  block->start, block_last(block));
 
-	err = mmn_range_subscription_init(&block->sub, &config);
-	if (!err)
-		err = mmn_range_subscription_insert(&block->sub,
-						    block->cache->state,
-						    block->start,
-						    block_last(block));
 	block->is_inserted = !err;
 	return err;
 }

@@ -26,7 +26,8 @@
  * is not waited for: the region is then subscribed for itself as well, and waits
  * for what overlaps it.  So are those that no block has room for: they are large,
  * cross the end of one, or take the place of others.  No region waits, or
- * collides, because of a change elsewhere.
+ * collides, because of a change elsewhere; who gives a registration up waits until
+ * no callback looks into the block.
  *
  * The bit goes when the region can not be found any more, before anybody may
  * begin another one there; what a callback has found stays a region until the

@@ -282,6 +282,11 @@ struct mmn_range_subscription *region_sub(struct region *region);
 /* For itself; not with the lock held. */
 int region_subscribe(struct region *region);
 
+/* A new one, that needs no lock in its callback; not with the lock held. */
+int cache_subscribe(struct mmn_cache *cache, struct mmn_range_subscription *sub,
+		    const struct mmn_range_ops *ops, uintptr_t start,
+		    uintptr_t last);
+
 /* Several subscriptions, in one step that holds up changes; likewise. */
 void cache_unsubscribe(struct mmn_cache *cache,
 		       const struct mmn_range_edit *removals, uint32_t nr);

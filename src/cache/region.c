@@ -528,6 +528,27 @@ static const struct mmn_range_ops region_ops = {
 	.invalidate_finish = invalidate_finish,
 };
 
+int cache_subscribe(struct mmn_cache *cache, struct mmn_range_subscription *sub,
+		    const struct mmn_range_ops *ops, uintptr_t start,
+		    uintptr_t last)
+{
+	struct mmn_range_config config = {
+		.size = sizeof(config),
+		/* What the user does in it is his. */
+		.flags = cache->config.ops->invalidated
+				 ? 0
+				 : MMN_RANGE_INTERRUPTIBLE,
+		.ops = ops,
+		/* The states of the regions take its place. */
+		.lock = mmn_driver_no_lock(),
+	};
+	int err = mmn_range_subscription_init(sub, &config);
+
+	return err ? err
+		   : mmn_range_subscription_insert(sub, cache->state, start,
+						   last);
+}
+
 void cache_unsubscribe(struct mmn_cache *cache,
 		       const struct mmn_range_edit *removals, uint32_t nr)
 {
@@ -547,23 +568,9 @@ struct mmn_range_subscription *region_sub(struct region *region)
 
 int region_subscribe(struct region *region)
 {
-	const struct mmn_cache_ops *ops = region->cache->config.ops;
-	struct mmn_range_config config = {
-		.size = sizeof(config),
-		/* What the user does in it is his. */
-		.flags = ops->invalidated ? 0 : MMN_RANGE_INTERRUPTIBLE,
-		.ops = &region_ops,
-		/* The state takes its place. */
-		.lock = mmn_driver_no_lock(),
-	};
-	int err;
+	int err = cache_subscribe(region->cache, &region->sub, &region_ops,
+				  region->public.start, region->public.last);
 
-	err = mmn_range_subscription_init(&region->sub, &config);
-	if (!err)
-		err = mmn_range_subscription_insert(&region->sub,
-						    region->cache->state,
-						    region->public.start,
-						    region->public.last);
 	region->subscribed = !err;
 	return err;
 }
